@@ -1,0 +1,307 @@
+"""The config: what every key means, its default and range. YAML files in, frozen objects out.
+
+Layers, later wins: `conf/base.yaml`, then each `--conf FILE`, then each `--set a.b=value`.
+Nothing here imports Spark. `load` is the only way in; every mistake is a `ConfigError` that names
+file, key, what was found, what is allowed and the nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from clickmill.errors import ConfigError
+
+CONF_DIR = Path(__file__).parent / "conf"
+NAME = re.compile(r"^[A-Za-z0-9_]+$")
+DURATION = re.compile(r"^(\d+)([dh])$")
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def duration(text: str) -> timedelta:
+    """`7d` or `36h` as a timedelta. Raises ValueError for anything else."""
+    found = DURATION.match(text)
+    if not found:
+        raise ValueError(f"{text!r} is not a length of time: write whole days or hours, such as 7d or 36h")
+    amount = int(found[1])
+    return timedelta(days=amount) if found[2] == "d" else timedelta(hours=amount)
+
+
+def _check_duration(text: str) -> str:
+    duration(text)
+    return text
+
+
+Duration = Annotated[str, pydantic.AfterValidator(_check_duration)]
+
+
+# --- the data set -----------------------------------------------------------------------------
+
+
+class Source(Strict):
+    """Where the raw log lies, and its form."""
+
+    path: str
+    """A file, a folder or a glob; `{ds}` stands for the day. For Delta: the table's folder."""
+    format: Literal["csv", "tsv", "jsonl", "parquet", "delta"]
+    header: bool = False
+    """Text formats: the first line of each file names the columns."""
+    columns: tuple[str, ...] | None = None
+    """Text formats without header: the names of the fields, in order."""
+    max_line_bytes: int = Field(65536, ge=64)
+    """A longer line is rejected."""
+
+
+class EventTimeColumn(Strict):
+    """The time of an impression stands in a column."""
+
+    kind: Literal["column"]
+    column: str
+    format: str = "iso"
+    """`iso`, `epoch_s`, `epoch_ms`, `seconds_since` (see `origin`), or a strptime format."""
+    origin: date | None = None
+    """For `seconds_since`: the day whose midnight is second 0."""
+    timezone: str = "UTC"
+    """IANA name of the zone that the log's times are written in."""
+
+    @model_validator(mode="after")
+    def _origin_given(self) -> EventTimeColumn:
+        if (self.format == "seconds_since") != (self.origin is not None):
+            raise ValueError("origin is needed with format: seconds_since, and only there")
+        return self
+
+
+class RowOrder(Strict):
+    """The log has an order but no time: so many rows a day from a first day on, evenly spread over the day."""
+
+    kind: Literal["row_order"]
+    column: str | None = None
+    """A column that holds the ordinal (from 0); without it the place in the file counts (from 0)."""
+    rows_per_day: int = Field(gt=0)
+    first_day: date
+
+
+class Dataset(Strict):
+    """What the columns of the raw log are."""
+
+    name: str
+    source: Source
+    label: str
+    """Column that is 1 for a click and 0 otherwise."""
+    labels: dict[str, str] = {}
+    """Further labels, task name to column: kept as `label_<task>`."""
+    event_time: Annotated[EventTimeColumn | RowOrder, Field(discriminator="kind")]
+    event_id: str | None = None
+    """The log's own key; without one it is the hash of the row and its occurrence number."""
+    p_true: str | None = None
+    """Column with the true click probability (simulated logs only)."""
+    slots: tuple[str, ...] = ()
+    """Categorical columns, hashed as text."""
+    numbers: tuple[str, ...] = ()
+    """Numeric columns: a bucket slot and a float each."""
+    crosses: tuple[tuple[str, ...], ...] = ()
+    """Each a list of two to four slots or numbers."""
+    carry: tuple[str, ...] = ()
+    """Columns passed through unhashed for the judge (slice columns, bootstrap unit)."""
+
+    @model_validator(mode="after")
+    def _names(self) -> Dataset:
+        used = list(self.slots) + list(self.numbers)
+        for name in [*used, *self.carry, self.name, *self.labels]:
+            if not NAME.match(name):
+                raise ValueError(f"{name!r} is not a name: only letters, digits and _ are allowed")
+        lower = [name.lower() for name in used]
+        twice = sorted({name for name in used if lower.count(name.lower()) > 1})
+        if twice:
+            raise ValueError(f"slots and numbers must differ, ignoring case: {twice} stand twice")
+        if not used:
+            raise ValueError("a data set needs at least one slot or number")
+        for cross in self.crosses:
+            if not 2 <= len(cross) <= 4:
+                raise ValueError(f"cross {list(cross)} has {len(cross)} parts: two to four are allowed")
+            unknown = [part for part in cross if part not in used]
+            if unknown:
+                raise ValueError(f"cross {list(cross)} names {unknown}, which are neither slots nor numbers")
+        names = ["_".join(cross).lower() for cross in self.crosses]
+        if len(set(names)) != len(names):
+            raise ValueError("two crosses have the same name")
+        return self
+
+    @property
+    def raw_columns(self) -> tuple[str, ...]:
+        """Slots, numbers and carried columns of the raw log, each once, in that order."""
+        return tuple(dict.fromkeys((*self.slots, *self.numbers, *self.carry)))
+
+
+# --- the steps --------------------------------------------------------------------------------
+
+
+class Ingest(Strict):
+    max_reject_share: float = Field(0.01, ge=0, le=1)
+    """Share of a run's lines, in [0, 1], above which nothing is written and the job exits 3."""
+
+
+class Features(Strict):
+    edges: tuple[float, ...] = ()
+    """Bucket edges of all numbers, rising: the bucket is how many edges are ≤ x."""
+    number_edges: dict[str, tuple[float, ...]] = {}
+    """Edges of single numbers, instead of `edges`."""
+    audit_bits: tuple[int, int] = (18, 28)
+    """`feature_audit` measures collisions at each of these numbers of bits, from and to."""
+
+    @field_validator("edges")
+    @classmethod
+    def _rising(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
+        if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+            raise ValueError("bucket edges must rise")
+        return edges
+
+
+class Sampling(Strict):
+    keep_rate: float = Field(0.05, gt=0, le=1)
+    """Share of the non-clicks that is kept, in (0, 1]."""
+    seed: int = Field(42, ge=0, lt=2**32)
+
+    @property
+    def sample_id(self) -> str:
+        """Names the sample in its table: `w0.05-s42`."""
+        return f"w{self.keep_rate:g}-s{self.seed}"
+
+
+class Split(Strict):
+    """Lengths of the three stretches of time: train < validation < test, ending with the last hour on `--ds`."""
+
+    train: Duration = "7d"
+    validation: Duration = "1d"
+    test: Duration = "1d"
+    gap: Duration = "0h"
+    """Withheld between two stretches."""
+    label_delay: Duration = "0h"
+    """Withheld at the end, because labels are not ripe yet."""
+
+
+class Columns(Strict):
+    """Which features a model eats; `all` or names from the data set."""
+
+    slots: Literal["all"] | tuple[str, ...] = "all"
+    numbers: Literal["all"] | tuple[str, ...] = "all"
+    crosses: Literal["all"] | tuple[tuple[str, ...], ...] = "all"
+
+
+class LogregSpec(Strict):
+    """Hashed logistic regression; see `clickmill.train.logreg`."""
+
+    kind: Literal["logreg"]
+    columns: Columns = Columns()
+    bits: int = Field(22, ge=18, le=32)
+    """Weights are indexed by the lowest `bits` bits of a feature's hash."""
+    l2: float | tuple[float, ...] = 1e-5
+    """Strength of (l2/2)‖θ‖² beside the mean log-loss; of several values the best on validation time is taken."""
+    l1: float = Field(0.0, ge=0)
+    min_count: int = Field(1, ge=1)
+    """Values seen fewer times than this in the training stretch are folded into the slot's rare value."""
+    correction: Literal["prior", "weight"] = "prior"
+    """`prior` trains unweighted and corrects p; `weight` trains with the weights and is never corrected."""
+    max_iterations: int = Field(200, ge=1)
+    tolerance: float = Field(1e-6, gt=0)
+    """Converged when the gradient norm fell by this factor and the objective changes relatively by less."""
+    warm_start: str | None = None
+    """Model id (or `champion`) whose weights training starts from."""
+    ranks: int | None = Field(None, ge=1)
+    """Tasks of the barrier stage; the slots there are, unless given."""
+
+    @field_validator("l2")
+    @classmethod
+    def _not_negative(cls, l2: float | tuple[float, ...]) -> float | tuple[float, ...]:
+        values = l2 if isinstance(l2, tuple) else (l2,)
+        if not values or any(value < 0 for value in values):
+            raise ValueError("l2 must be ≥ 0")
+        return l2
+
+
+ModelSpec = LogregSpec
+
+
+class Calibration(Strict):
+    methods: tuple[Literal["none", "platt", "isotonic"], ...] = ("none", "platt", "isotonic")
+    folds: int = Field(5, ge=2, le=20)
+    seed: int = Field(42, ge=0, lt=2**32)
+    min_clicks_isotonic: int = Field(1000, ge=1)
+    min_block_clicks: int = Field(20, ge=1)
+
+
+class Predictions(Strict):
+    keep: Literal["all", "none"] | float = "all"
+    """What of `predictions` is stored: all, none, or a keyed share in (0, 1)."""
+
+
+class Simulate(Strict):
+    rows_per_day: int = Field(20_000, gt=0)
+    ctr: float = Field(0.03, gt=0, lt=0.5)
+    """Click-through rate aimed at, in (0, 0.5)."""
+    users: int = Field(20_000, gt=0)
+    drift: float = Field(0.02, ge=0)
+    """Standard deviation of the daily step of the logit's drifting part; 0: no drift."""
+    new_value_share: float = Field(0.01, ge=0, le=1)
+    """Share of a large slot's impressions that show a value first seen on that day."""
+    seed: int = Field(7, ge=0, lt=2**32)
+    partitions: int | None = Field(None, ge=1)
+
+
+class SparkConf(Strict):
+    master: str | None = "local[*]"
+    """None: what spark-submit or the platform says."""
+    settings: dict[str, str | None] = {}
+    """Passed to Spark as they are; null takes a lower layer's setting away."""
+
+
+class Config(Strict):
+    dataset: Dataset
+    warehouse: str
+    """A folder, or `catalog.schema`."""
+    artifacts: str | None = None
+    """Folder of model artifacts; `<warehouse>/_models` unless given (needed with `catalog.schema`)."""
+    ingest: Ingest = Ingest()
+    features: Features = Features()
+    sampling: Sampling = Sampling()
+    split: Split = Split()
+    models: dict[str, ModelSpec] = {}
+    calibration: Calibration = Calibration()
+    predictions: Predictions = Predictions()
+    simulate: Simulate = Simulate()
+    spark: SparkConf = SparkConf()
+    report: str | None = None
+    """Where the HTML report goes; `<warehouse>/_reports/<ds>.html` unless given."""
+
+    @model_validator(mode="after")
+    def _models_fit(self) -> Config:
+        for name, spec in self.models.items():
+            if not NAME.match(name):
+                raise ValueError(f"model name {name!r}: only letters, digits and _ are allowed")
+            self._check_columns(name, spec.columns)
+        return self
+
+    def _check_columns(self, name: str, columns: Columns) -> None:
+        for kind in ("slots", "numbers", "crosses"):
+            asked, known = getattr(columns, kind), getattr(self.dataset, kind)
+            if asked == "all":
+                continue
+            for item in asked:
+                if item not in known:
+                    raise ValueError(f"model {name}: {kind} has no {item!r}; the data set has {list(known)}")

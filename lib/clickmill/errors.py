@@ -1,0 +1,113 @@
+"""Every error that clickmill raises on purpose, with the exit code that it ends a job with.
+
+0 done · 1 failed (a retry may help) · 2 wrong usage, config or environment ·
+3 the input is wrong (a retry cannot help) · 4 the gate refused.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INPUT = 3
+EXIT_REFUSED = 4
+
+
+class ClickmillError(Exception):
+    """Root of all named errors. `exit_code` is what a job that ends with it returns."""
+
+    exit_code = EXIT_FAILED
+
+
+# --- 2: wrong usage, config or environment --------------------------------------------------
+
+
+class UsageError(ClickmillError):
+    """The command line asks for something that cannot be done."""
+
+    exit_code = EXIT_USAGE
+
+
+class ConfigError(ClickmillError):
+    """A config file or `--set` is wrong; the message names file, key, value and what is allowed."""
+
+    exit_code = EXIT_USAGE
+
+
+class PlatformError(ClickmillError):
+    """The machine lacks something (Java, jars, write access); the message says what to do."""
+
+    exit_code = EXIT_USAGE
+
+
+class NotEnoughSlotsError(PlatformError):
+    """More ranks asked for than Spark has slots: a barrier stage would wait for ever."""
+
+
+# --- 3: the input is wrong ------------------------------------------------------------------
+
+
+class InputError(ClickmillError):
+    """The data is wrong: running again on the same data cannot help."""
+
+    exit_code = EXIT_INPUT
+
+
+class NoRowsError(InputError):
+    """An empty input, or a day or stretch without rows."""
+
+
+class RejectLimitError(InputError):
+    """More lines were rejected than `ingest.max_reject_share` allows."""
+
+
+class MissingColumnsError(InputError):
+    """Columns that are needed are not there."""
+
+
+class SchemaError(InputError):
+    """Rows do not fit the table's schema or constraints."""
+
+
+class MissingTableError(InputError):
+    """A table, or a version or day of it, is not there."""
+
+
+class UnsupportedTableError(InputError):
+    """A Delta feature that files cannot be read with outside Spark; the message names it."""
+
+
+class DegenerateLabelsError(InputError):
+    """All labels agree, so that the metric is undefined."""
+
+
+class InvalidProbabilityError(InputError):
+    """A probability is NaN or outside [0, 1]."""
+
+
+class KeepRateError(InputError):
+    """A keep rate is missing, outside (0, 1], or mixed with another one."""
+
+
+class ArtifactError(InputError):
+    """A model's artifact is missing, damaged or of an unknown format."""
+
+
+# --- 1: failed, a retry may help ------------------------------------------------------------
+
+
+class RankError(ClickmillError):
+    """A rank of a distributed training failed; the message holds that rank's own error."""
+
+
+class ConflictError(ClickmillError):
+    """Another writer changed the same rows of the same table first."""
+
+
+# --- 4: the gate refused --------------------------------------------------------------------
+
+
+class GateRefusedError(ClickmillError):
+    """The challenger was not promoted; the message holds the rules that failed."""
+
+    exit_code = EXIT_REFUSED

@@ -1,0 +1,215 @@
+"""One schema a table: its columns, what it is partitioned by, and what must hold for every row.
+
+`Tables` creates tables from these and checks every write against them. A table with `extra` takes
+further columns whose names start with one of those prefixes (`""`: any), so that a data set brings
+its own slots, crosses and numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+STRING, INT, LONG, DOUBLE = pa.string(), pa.int32(), pa.int64(), pa.float64()
+TIME, DAY, TINY, FLAG = pa.timestamp("us", tz="UTC"), pa.date32(), pa.int8(), pa.bool_()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns as name to Arrow type; `required` are never null; `checks` are SQL conditions by name."""
+
+    columns: dict[str, pa.DataType]
+    partition_by: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    checks: dict[str, str] = field(default_factory=dict)
+    extra: tuple[str, ...] = ()
+
+    def takes(self, column: str) -> bool:
+        """Whether the table has such a column or may get it."""
+        return column in self.columns or any(column.startswith(prefix) for prefix in self.extra)
+
+
+_LABEL = {"label_is_0_or_1": "label IN (0, 1)"}
+_IMPRESSION = {"event_id": STRING, "event_time": TIME, "label": TINY, "ds": DAY}
+_IMPRESSION_REQUIRED = ("event_id", "event_time", "label", "ds")
+_FEATURE_PREFIXES = ("s_", "x_", "n_", "e_", "c_")
+_MODEL_KEYS = {"ds": DAY, "model_id": STRING, "run_id": STRING}
+
+TABLES: dict[str, Table] = {
+    "raw_log": Table(
+        columns={"ds": DAY},
+        partition_by=("ds",),
+        required=("ds",),
+        extra=("",),
+    ),
+    "click_log": Table(
+        columns=dict(_IMPRESSION),
+        partition_by=("ds",),
+        required=_IMPRESSION_REQUIRED,
+        checks=_LABEL,
+        extra=("",),
+    ),
+    "rejects": Table(
+        columns={
+            "source": STRING,
+            "line": LONG,
+            "reason": STRING,
+            "text": STRING,
+            "run_id": STRING,
+            "ds": DAY,
+        },
+        partition_by=("ds",),
+        required=("source", "reason", "ds"),
+    ),
+    "features": Table(
+        columns=dict(_IMPRESSION),
+        partition_by=("ds",),
+        required=_IMPRESSION_REQUIRED,
+        checks=_LABEL,
+        extra=_FEATURE_PREFIXES,
+    ),
+    "feature_audit": Table(
+        columns={
+            "slot": STRING,
+            "rows": LONG,
+            "distinct": LONG,
+            "missing_share": DOUBLE,
+            "unseen_share": DOUBLE,
+            "bits": INT,
+            "load": DOUBLE,
+            "collision_mass": DOUBLE,
+            "largest_bucket_share": DOUBLE,
+            "ds": DAY,
+        },
+        partition_by=("ds",),
+        required=("slot", "rows", "distinct", "bits", "ds"),
+    ),
+    "sample": Table(
+        columns={**_IMPRESSION, "keep_rate": DOUBLE, "weight": DOUBLE, "sample_id": STRING},
+        partition_by=("ds", "sample_id"),
+        required=(*_IMPRESSION_REQUIRED, "keep_rate", "weight", "sample_id"),
+        checks={
+            **_LABEL,
+            "keep_rate_in_0_1": "keep_rate > 0 AND keep_rate <= 1",
+            "weight_from_1": "weight >= 1",
+        },
+        extra=_FEATURE_PREFIXES,
+    ),
+    "models": Table(
+        columns={
+            "model_id": STRING,
+            "name": STRING,
+            "kind": STRING,
+            "spec": STRING,
+            "stretches": STRING,
+            "keep_rate": DOUBLE,
+            "correction": STRING,
+            "versions": STRING,
+            "artifact": STRING,
+            "digest": STRING,
+            "bytes": LONG,
+            "rows": LONG,
+            "clicks": LONG,
+            "training": STRING,
+            "status": STRING,
+            "seconds": DOUBLE,
+            "run_id": STRING,
+            "ds": DAY,
+        },
+        partition_by=("ds", "name"),
+        required=("model_id", "name", "kind", "artifact", "digest", "ds"),
+    ),
+    "calibrations": Table(
+        columns={
+            **_MODEL_KEYS,
+            "calibration_id": STRING,
+            "method": STRING,
+            "parameters": STRING,
+            "stretch": STRING,
+            "candidates": STRING,
+            "rows": LONG,
+            "clicks": LONG,
+        },
+        partition_by=("ds", "model_id"),
+        required=("ds", "model_id", "calibration_id", "method", "parameters"),
+    ),
+    "predictions": Table(
+        columns={
+            "event_id": STRING,
+            "label": TINY,
+            "p_sampled": DOUBLE,
+            "p": DOUBLE,
+            "calibration_id": STRING,
+            "model_id": STRING,
+            "ds": DAY,
+        },
+        partition_by=("ds", "model_id"),
+        required=("event_id", "label", "p_sampled", "p", "model_id", "ds"),
+        checks={
+            **_LABEL,
+            "p_in_0_1": "p >= 0 AND p <= 1",
+            "p_sampled_in_0_1": "p_sampled >= 0 AND p_sampled <= 1",
+        },
+    ),
+    "metrics": Table(
+        columns={
+            **_MODEL_KEYS,
+            "stage": STRING,
+            "slice": STRING,
+            "metric": STRING,
+            "traffic": STRING,
+            "value": DOUBLE,
+            "low": DOUBLE,
+            "high": DOUBLE,
+            "n": LONG,
+            "clicks": LONG,
+            "reason": STRING,
+        },
+        partition_by=("ds", "model_id"),
+        required=("ds", "model_id", "stage", "slice", "metric", "traffic"),
+        checks={"stage_known": "stage IN ('p_sampled', 'prior', 'calibrated')"},
+    ),
+    "reliability": Table(
+        columns={
+            **_MODEL_KEYS,
+            "stage": STRING,
+            "bin": INT,
+            "p_mean": DOUBLE,
+            "ctr": DOUBLE,
+            "n": DOUBLE,
+            "low": DOUBLE,
+            "high": DOUBLE,
+        },
+        partition_by=("ds", "model_id"),
+        required=("ds", "model_id", "stage", "bin"),
+    ),
+    "runs": Table(
+        columns={
+            "run_id": STRING,
+            "job": STRING,
+            "ds": DAY,
+            "status": STRING,
+            "at": TIME,
+            "host": STRING,
+            "process": STRING,
+            "exit_code": INT,
+            "error": STRING,
+            "config": STRING,
+            "config_digest": STRING,
+            "code_version": STRING,
+            "versions_in": STRING,
+            "versions_out": STRING,
+            "rows_in": LONG,
+            "rows_out": LONG,
+            "rejected": LONG,
+            "other_day": LONG,
+            "seconds": DOUBLE,
+            "driver_peak_mb": DOUBLE,
+            "workers_peak_mb": DOUBLE,
+        },
+        required=("run_id", "job", "status", "at"),
+        checks={"status_known": "status IN ('running', 'done', 'failed', 'refused', 'lost')"},
+    ),
+}
+"""Every table that clickmill writes, by name."""
