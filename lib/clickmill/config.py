@@ -1,29 +1,20 @@
-"""The config: what every key means, its default and range. YAML files in, frozen objects out.
-
-Layers, later wins: `conf/base.yaml`, then each `--conf FILE`, then each `--set a.b=value`.
-Nothing here imports Spark. `load` is the only way in; every mistake is a `ConfigError` that names
-file, key, what was found, what is allowed and the nearest known key.
-"""
+"""The config: what every key means, its default and range. Frozen objects; `config_files.load` makes them."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from clickmill.errors import ConfigError
 
-CONF_DIR = Path(__file__).parent / "conf"
 NAME = re.compile(r"^[A-Za-z0-9_]+$")
 DURATION = re.compile(r"^(\d+)([dh])$")
 
@@ -49,6 +40,17 @@ def _check_duration(text: str) -> str:
 
 
 Duration = Annotated[str, pydantic.AfterValidator(_check_duration)]
+
+
+def absolute(path: str) -> str:
+    """A local path as absolute, a URI as it is."""
+    return path if "://" in path else str(Path(path).expanduser().absolute())
+
+
+def digest(value: Any) -> str:
+    """16 hex digits of the canonical JSON of a plain value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 # --- the data set -----------------------------------------------------------------------------
@@ -168,7 +170,7 @@ class Features(Strict):
     @field_validator("edges")
     @classmethod
     def _rising(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
-        if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+        if any(low >= high for low, high in itertools.pairwise(edges)):
             raise ValueError("bucket edges must rise")
         return edges
 
@@ -264,11 +266,27 @@ class Simulate(Strict):
     partitions: int | None = Field(None, ge=1)
 
 
+SECRET = re.compile(r"(?i)secret|password|token|credential|access[._-]?key|account[._-]?key")
+FROM_ENVIRONMENT = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
+
+
 class SparkConf(Strict):
     master: str | None = "local[*]"
     """None: what spark-submit or the platform says."""
     settings: dict[str, str | None] = {}
-    """Passed to Spark as they are; null takes a lower layer's setting away."""
+    """Passed to Spark as they are; null leaves out a lower layer's setting. `${NAME}`: from the environment."""
+
+    @field_validator("settings")
+    @classmethod
+    def _no_secrets(cls, settings: dict[str, str | None]) -> dict[str, str | None]:
+        for key, value in settings.items():
+            if value and SECRET.search(key) and not FROM_ENVIRONMENT.match(value):
+                raise ValueError(f"{key} looks like a secret: write the name of a variable, such as ${{MY_KEY}}")
+        return settings
+
+    def redacted(self) -> dict[str, str | None]:
+        """The settings with the values of secret-looking keys taken out."""
+        return {key: "(redacted)" if SECRET.search(key) else value for key, value in self.settings.items()}
 
 
 class Config(Strict):
@@ -296,6 +314,37 @@ class Config(Strict):
                 raise ValueError(f"model name {name!r}: only letters, digits and _ are allowed")
             self._check_columns(name, spec.columns)
         return self
+
+    @property
+    def warehouse_is_catalog(self) -> bool:
+        """Whether `warehouse` is `catalog.schema` rather than a folder."""
+        return bool(re.match(r"^[A-Za-z_]\w*\.[A-Za-z_]\w*$", self.warehouse))
+
+    @property
+    def warehouse_path(self) -> str:
+        """The warehouse as an absolute path or URI, or as `catalog.schema`."""
+        return self.warehouse if self.warehouse_is_catalog else absolute(self.warehouse)
+
+    @property
+    def artifact_root(self) -> str:
+        """The folder of model artifacts, absolute. Raises ConfigError where it cannot be told."""
+        if self.artifacts:
+            return absolute(self.artifacts)
+        if self.warehouse_is_catalog:
+            raise ConfigError(f"artifacts: missing; warehouse {self.warehouse!r} is a catalogue, so name a folder")
+        return f"{self.warehouse_path}/_models"
+
+    @property
+    def source_path(self) -> str:
+        """Where the raw log lies, absolute, `{warehouse}` filled in; `{ds}` still stands for the day."""
+        return absolute(self.dataset.source.path.replace("{warehouse}", self.warehouse))
+
+    def digest(self, *sections: str) -> str:
+        """16 hex digits that change when one of these sections (all: none given) says something else."""
+        values = self.model_dump(mode="json")
+        if sections:
+            values = {name: values[name] for name in sections}
+        return digest(values)
 
     def _check_columns(self, name: str, columns: Columns) -> None:
         for kind in ("slots", "numbers", "crosses"):

@@ -1,0 +1,168 @@
+"""Config files in, one checked `Config` out.
+
+Layers, later wins: `conf/base.yaml`, then each `--conf FILE`, then each `--set a.b=value`. Every
+mistake is a `ConfigError` that names file, key, what was found, what is allowed and the nearest
+known key. Nothing here imports Spark.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import pydantic
+import yaml
+from pydantic import BaseModel
+
+from clickmill.config import Config
+from clickmill.errors import ConfigError
+
+CONF_DIR = Path(__file__).parent / "conf"
+Key = tuple[str, ...]
+
+
+def load(files: Sequence[str] = (), sets: Sequence[str] = ()) -> Config:
+    """The config of base.yaml, `files` and `sets`, later wins.
+
+    Raises ConfigError, naming file and key, for anything that is not as the classes above say.
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[Key, str] = {}
+    for path in [CONF_DIR / "base.yaml", *(find(file) for file in files)]:
+        _merge(merged, _read(path), str(path), origins, ())
+    for item in sets:
+        _merge(merged, _parse_set(item), f"--set {item}", origins, ())
+    if "dataset" not in merged:
+        known = ", ".join(sorted(f"datasets/{p.name}" for p in (CONF_DIR / "datasets").glob("*.yaml")))
+        raise ConfigError(f"no data set is named: give its file, --conf FILE; clickmill brings {known}")
+    try:
+        return Config.model_validate(merged)
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(_explain(merged, origins, error))) from None
+
+
+def find(file: str) -> Path:
+    """A config file as given, or of that name among those that clickmill brings."""
+    short = Path(*Path(file).parts[1:]) if Path(file).parts[:1] == ("conf",) else Path(file)
+    for candidate in (Path(file), CONF_DIR / short):
+        if candidate.is_file():
+            return candidate
+    brought = [str(p.relative_to(CONF_DIR)) for p in sorted(CONF_DIR.rglob("*.yaml"))]
+    near = difflib.get_close_matches(str(short), brought, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"--conf {file}: there is no such file{hint} (clickmill brings: {', '.join(brought)})")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: found a {type(content).__name__}; a config file is a mapping of keys to values"
+        )
+    return content
+
+
+def _parse_set(item: str) -> dict[str, Any]:
+    key, sign, text = item.partition("=")
+    if not sign or not all(key.split(".")):
+        raise ConfigError(f"--set {item}: write --set section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {item}: the value is not valid YAML: {error}") from None
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any], origin: str, origins: dict[Key, str], at: Key) -> None:
+    for key, value in new.items():
+        here = (*at, str(key))
+        origins[here] = origin
+        replaces = at == ("dataset",) and key in ("event_time", "source")
+        if isinstance(value, dict) and isinstance(into.get(key), dict) and not (replaces and "kind" in value):
+            _merge(into[key], value, origin, origins, here)
+        elif value is None and at == ("models",):
+            into.pop(key, None)
+        else:
+            into[key] = value
+
+
+def _explain(
+    data: Mapping[str, Any], origins: Mapping[Key, str], error: pydantic.ValidationError
+) -> Iterable[str]:
+    for item in error.errors():
+        path = tuple(_data_path(data, item["loc"]))
+        origin = next((origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins), "conf")
+        key = ".".join(path) or "config"
+        if item["type"] == "extra_forbidden":
+            known = sorted(_known_keys(path[:-1], data))
+            near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield f"{origin}: {key}: unknown key, found {item['input']!r}{hint} (known keys: {', '.join(known)})"
+        elif item["type"] == "missing":
+            yield f"{origin}: {key}: missing, and it has no default"
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            yield f"{origin}: {key}: found {_short(item['input'])}: {message}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _data_path(data: Any, loc: Sequence[int | str]) -> Iterable[str]:
+    """The parts of pydantic's location that are keys of the data (it adds the tags of unions)."""
+    for place, part in enumerate(loc):
+        if isinstance(data, Mapping):
+            if part in data:
+                data = data[part]
+            elif place < len(loc) - 1 and isinstance(part, str):
+                continue
+        elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            continue
+        yield str(part)
+
+
+def _known_keys(path: Key, data: Any) -> set[str]:
+    """The fields of the model class that the config has at this path."""
+    annotation: Any = Config
+    for part in path:
+        data = data.get(part) if isinstance(data, Mapping) else None
+        model = _model_of(annotation, data)
+        field = model.model_fields.get(part) if model else None
+        if field is not None:
+            annotation = field.annotation
+        elif get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+        else:
+            return set()
+    final = _model_of(annotation, data)
+    return set(final.model_fields) if final else set()
+
+
+def _model_of(annotation: Any, data: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType):
+        kind = data.get("kind") if isinstance(data, Mapping) else None
+        for choice in get_args(annotation):
+            model = _model_of(choice, data)
+            if model and (
+                kind is None or kind in get_args(getattr(model.model_fields.get("kind"), "annotation", None))
+            ):
+                return model
+    if get_origin(annotation) is Annotated:
+        return _model_of(get_args(annotation)[0], data)
+    return None
