@@ -1,0 +1,36 @@
+# clickmill. `make help` lists the targets; every path is relative, so that a folder may hold spaces.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup check test verify bench demo
+
+BIN := .venv/bin
+# The demo: ten simulated days that end with this one.
+DEMO_CONF := conf/datasets/simulated.yaml
+DEMO_DS := 2026-01-10
+DEMO_DAYS := 10
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: ## make .venv from requirements.lock, with the two Delta jars (PYTHON=... names the interpreter)
+	@setup/setup.sh
+
+check: setup ## the fast part: lint, format, types, import contracts, unit tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest tests/unit -m "not slow"
+
+test: check ## check, then all tests but the slow proofs; .ci/run is this
+	$(BIN)/pytest --ignore=tests/unit -m "not slow"
+
+verify: setup ## the slow proofs
+	$(BIN)/pytest -m slow
+
+bench: setup ## the benchmarks, peers side by side (bench/RESULTS.md says what they gave)
+	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
+
+demo: setup ## simulate ten days, run the whole chain, show the leaderboard and the report's path
+	@$(BIN)/clickmill run simulate --conf $(DEMO_CONF) --ds $(DEMO_DS) --days $(DEMO_DAYS)
+	@$(BIN)/clickmill run pipeline --conf $(DEMO_CONF) --ds $(DEMO_DS) --days $(DEMO_DAYS)

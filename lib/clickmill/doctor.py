@@ -1,0 +1,212 @@
+"""Does this machine have what clickmill needs? Every check says what it found and, where it fails, what to do.
+
+Set-up ends with it (`python -m clickmill.doctor`), and `clickmill doctor` shows it. Nothing here starts Spark.
+"""
+
+from __future__ import annotations
+
+import json as json_text
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from clickmill import jars
+from clickmill.errors import EXIT_DONE, EXIT_USAGE
+
+OLDEST_PYTHON = (3, 11)
+OLDEST_JAVA = 17
+JAVA_MODULE = "jdk.incubator.vector"
+LEAST_MEMORY_GIB = 4.0
+"""Driver heap (3 GiB by conf/base.yaml) and one Python worker."""
+
+
+class Check(NamedTuple):
+    """One thing looked at: what was found, and what to do where it does not do."""
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+def check(*, warehouse: str = "warehouse", master: str | None = "local[*]") -> list[Check]:
+    """All checks, in the order in which a newcomer would mend them.
+
+    warehouse: a folder, a URI or `catalog.schema` (only a folder is tried). master: as in `spark.master`.
+    """
+    looks: tuple[Callable[[], Check], ...] = (
+        _python,
+        _java,
+        _spark_versions,
+        _delta_jars,
+        _worker_python,
+        lambda: _writable("warehouse", warehouse),
+        lambda: _writable("numba cache", os.environ.get("NUMBA_CACHE_DIR") or str(jars.cache_root() / "numba")),
+        _memory,
+        lambda: _slots(master),
+    )
+    done = [look() for look in looks]
+    return [item._replace(advice="") if item.ok else item for item in done]
+
+
+def main(json: bool = False, *, warehouse: str = "warehouse", master: str | None = "local[*]") -> int:
+    """Show all checks, as a table or as one JSON object; returns 0, or 2 where one failed."""
+    checks = check(warehouse=warehouse, master=master)
+    ok = all(item.ok for item in checks)
+    if json:
+        print(json_text.dumps({"ok": ok, "checks": [item._asdict() for item in checks]}, ensure_ascii=False))
+    else:
+        _show(checks)
+    return EXIT_DONE if ok else EXIT_USAGE
+
+
+def _show(checks: list[Check]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "check", "found"):
+        table.add_column(heading, overflow="fold")
+    for item in checks:
+        mark = Text("ok", style="green") if item.ok else Text("NO", style="bold red")
+        table.add_row(mark, Text(item.name), Text(item.found))
+        if not item.ok:
+            table.add_row("", "", Text(f"→ {item.advice}", style="yellow"))
+    Console().print(table)
+
+
+def _python() -> Check:
+    found = f"{'.'.join(map(str, sys.version_info[:3]))} at {sys.executable}"
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    advice = f"make the environment with Python {oldest} or newer: make setup PYTHON=/path/to/python{oldest}"
+    return Check("Python", sys.version_info >= OLDEST_PYTHON, found, advice)
+
+
+def _java() -> Check:
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else "java"
+    place = f"JAVA_HOME={home}" if home else shutil.which("java") or "PATH"
+    advice = (
+        f"install Java {OLDEST_JAVA} or newer with the module {JAVA_MODULE}; on Debian or Ubuntu: "
+        "sudo apt-get install -y openjdk-17-jre-headless"
+        + (", and let JAVA_HOME name it, or unset JAVA_HOME" if home else "")
+    )
+    try:
+        listed = subprocess.run([java, "--list-modules"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return Check("Java", False, f"none that runs ({place})", advice)
+    base = re.search(r"^java\.base@(\d+)(\S*)", listed.stdout, re.MULTILINE)
+    if not base:
+        return Check("Java", False, f"one older than Java 9 ({place})", advice)
+    found = f"{base[1]}{base[2]} ({place})"
+    if not re.search(rf"^{re.escape(JAVA_MODULE)}\b", listed.stdout, re.MULTILINE):
+        return Check("Java", False, f"{found}, without the module {JAVA_MODULE}", advice)
+    return Check("Java", int(base[1]) >= OLDEST_JAVA, found, advice)
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _spark_versions() -> Check:
+    spark, delta = _installed("pyspark"), _installed("delta-spark")
+    fits = bool(spark and spark.startswith(f"{jars.SPARK_LINE}.")) and delta == jars.DELTA_VERSION
+    found = f"pyspark {spark or 'missing'}, delta-spark {delta or 'missing'}"
+    advice = f"pyspark {jars.SPARK_LINE}.x and delta-spark {jars.DELTA_VERSION} go together: run `make setup`"
+    return Check("Spark and Delta", fits, found, advice)
+
+
+def _delta_jars() -> Check:
+    folder = jars.jar_folder()
+    bad = jars.damaged(folder)
+    found = (
+        f"missing, or not the pinned file: {', '.join(bad)} in {folder}" if bad else f"SHA-256 right, in {folder}"
+    )
+    place = "CLICKMILL_JARS must name a folder that has them; " if os.environ.get("CLICKMILL_JARS") else ""
+    return Check("Delta jars", not bad, found, f"{place}this fetches them: {jars.FETCH}")
+
+
+def _worker_python() -> Check:
+    """Executors run $PYSPARK_PYTHON: it must be the same minor version, with pyarrow."""
+    name, chosen = "PYSPARK_PYTHON", os.environ.get("PYSPARK_PYTHON")
+    if not chosen or shutil.which(chosen) == sys.executable:
+        return Check(name, True, "this Python" if chosen else "not set: clickmill sets this Python")
+    advice = f"unset PYSPARK_PYTHON, or let it name this environment's Python: {sys.executable}"
+    code = "import sys, importlib.util as u; print(*sys.version_info[:2], bool(u.find_spec('pyarrow')))"
+    try:
+        said = subprocess.run([chosen, "-c", code], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return Check(name, False, f"{chosen} does not run", advice)
+    major, minor, has_pyarrow = said.split()
+    fits = (int(major), int(minor)) == sys.version_info[:2] and has_pyarrow == "True"
+    found = f"{chosen}: Python {major}.{minor}, {'with' if has_pyarrow == 'True' else 'without'} pyarrow"
+    return Check(name, fits, found, advice)
+
+
+def _writable(name: str, folder: str) -> Check:
+    """Try a file in the folder, or in the nearest folder above it that there is (nothing is made)."""
+    path = Path(folder).expanduser().absolute()
+    if "://" in folder or (re.fullmatch(r"[A-Za-z_]\w*\.[A-Za-z_]\w*", folder) and not path.exists()):
+        return Check(name, True, f"{folder}: not a local folder, not tried")
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return Check(name, True, f"{path} can be written")
+    except OSError as error:
+        advice = f"give yourself write access to {there}, or name another folder"
+        if name == "warehouse":
+            advice += ": --set warehouse=/path/to/folder"
+        else:
+            advice += ": NUMBA_CACHE_DIR=/path/to/folder"
+        return Check(name, False, f"{there} cannot be written: {error.strerror}", advice)
+
+
+def _memory() -> Check:
+    gib = min(psutil.virtual_memory().total, _container_limit()) / 2**30
+    advice = (
+        f"{LEAST_MEMORY_GIB:g} GiB are needed with the settings of conf/base.yaml; on a smaller machine "
+        "lower the driver's heap: --set 'spark.settings={spark.driver.memory: 1g}'"
+    )
+    return Check("memory", gib >= LEAST_MEMORY_GIB, f"{gib:.1f} GiB", advice)
+
+
+def _container_limit() -> float:
+    """The control group's memory limit in bytes; infinite where there is none."""
+    try:
+        text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return float("inf")
+    return float(text) if text.isdigit() else float("inf")
+
+
+def _slots(master: str | None) -> Check:
+    """Task slots of an embedded Spark; training takes one a rank."""
+    if not master or not master.startswith("local"):
+        return Check("slots", True, f"{master or 'what spark-submit says'}: the cluster's to say")
+    try:
+        from clickmill.session import local_slots
+    except ImportError:
+        return Check("slots", False, "not known: pyspark cannot be imported", "run `make setup`")
+    advice = f"{master!r} is no master: write local, local[2] or local[*] (spark.master)"
+    try:
+        number = local_slots(master)
+    except (ValueError, IndexError):
+        return Check("slots", False, f"none in {master!r}", advice)
+    return Check("slots", number >= 1, f"{number} ({master})", advice)
+
+
+if __name__ == "__main__":
+    sys.exit(main(json="--json" in sys.argv[1:]))
