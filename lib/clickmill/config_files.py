@@ -112,12 +112,8 @@ def _explain(
             yield f"{origin}: {key}: missing, and it has no default"
         else:
             message = item["msg"].removeprefix("Value error, ")
-            yield f"{origin}: {key}: found {_short(item['input'])}: {message}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."
+            found = "" if isinstance(item["input"], Mapping) else f"found {item['input']!r}: "
+            yield f"{origin}: {key}: {found}{message}"
 
 
 def _data_path(data: Any, loc: Sequence[int | str]) -> Iterable[str]:

@@ -1,0 +1,164 @@
+"""The Spark session: made here and nowhere else, on the driver only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from clickmill.config import FROM_ENVIRONMENT, SparkConf
+from clickmill.errors import ConfigError, PlatformError
+
+JARS = ("delta-spark_4.2_2.13-4.4.0.jar", "delta-storage-4.4.0.jar")
+DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+ALWAYS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.ui.showConsoleProgress": "false",
+}
+
+
+def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
+    """The session that is there, or a new one made from `conf`.
+
+    On Databricks, and under spark-submit with Delta configured, nothing of ours brings jars or
+    extensions. Raises PlatformError where Java or the Delta jars are missing, or on an executor.
+    """
+    if _on_executor():
+        raise PlatformError("a Spark session was asked for on an executor: workers get rows, not sessions")
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        return running
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    numba_cache = os.environ.setdefault("NUMBA_CACHE_DIR", str(_numba_cache()))
+    builder = SparkSession.builder.appName(app)
+    settings: dict[str, str | None] = {**ALWAYS, "spark.executorEnv.NUMBA_CACHE_DIR": numba_cache}
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        settings |= DELTA
+        settings["spark.jars"] = ",".join(str(path) for path in jar_paths())
+    if conf.master and conf.master.startswith("local"):
+        require_java()
+        settings |= {
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": "127.0.0.1",
+            "spark.sql.shuffle.partitions": str(local_slots(conf.master)),
+            "spark.sql.warehouse.dir": f"{tempfile.gettempdir()}/clickmill-spark-warehouse",
+        }
+    settings |= {key: _from_environment(key, value) for key, value in conf.settings.items()}
+    for key, value in settings.items():
+        if value is not None:
+            builder = builder.config(key, value)
+    if conf.master:
+        builder = builder.master(conf.master)
+    with _spark_log():
+        return builder.getOrCreate()
+
+
+def spark_log_file() -> Path:
+    """Where the standard error of the JVM that this process starts goes."""
+    return Path(tempfile.gettempdir()) / f"clickmill-spark-{os.getuid()}-{os.getpid()}.log"
+
+
+@contextmanager
+def _spark_log() -> Iterator[None]:
+    """Lends the JVM that starts inside a file as its standard error, so that only we speak to the user.
+
+    CLICKMILL_SPARK_LOG=stderr lets Spark speak; under spark-submit the JVM is there already.
+    """
+    if os.environ.get("CLICKMILL_SPARK_LOG") == "stderr" or "PYSPARK_GATEWAY_PORT" in os.environ:
+        yield
+        return
+    sys.stderr.flush()
+    own = os.dup(2)
+    log = os.open(spark_log_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.dup2(log, 2)
+        yield
+    finally:
+        os.dup2(own, 2)
+        os.close(log)
+        os.close(own)
+
+
+def slots(spark: SparkSession) -> int:
+    """How many tasks run at once: what a barrier stage may use."""
+    master = spark.conf.get("spark.master", "") or ""
+    if master.startswith("local["):
+        return local_slots(master)
+    instances = int(spark.conf.get("spark.executor.instances", "0") or 0)
+    cores = int(spark.conf.get("spark.executor.cores", "0") or 0)
+    if instances and cores:
+        return instances * cores
+    per_task = int(spark.conf.get("spark.task.cpus", "1") or 1)
+    total = int(spark.conf.get("spark.cores.max", "0") or 0)
+    return max(total // per_task, 1)
+
+
+def local_slots(master: str) -> int:
+    """Slots of `local`, `local[n]`, `local[*]` or `local-cluster[n,c,m]`."""
+    inside = master.partition("[")[2].rstrip("]").split(",")
+    if master.startswith("local-cluster"):
+        return int(inside[0]) * int(inside[1])
+    if not inside[0]:
+        return 1
+    return len(os.sched_getaffinity(0)) if inside[0] == "*" else int(inside[0])
+
+
+def jar_paths() -> tuple[Path, ...]:
+    """The two Delta jars: in $CLICKMILL_JARS, else where set-up put them. Raises PlatformError."""
+    folder = Path(os.environ.get("CLICKMILL_JARS") or Path(sys.prefix) / "share" / "clickmill" / "jars")
+    paths = tuple(folder / name for name in JARS)
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise PlatformError(
+            f"{folder}: the Delta jars {', '.join(missing)} are missing; run `make setup`, "
+            "or set CLICKMILL_JARS to the folder that has them"
+        )
+    return paths
+
+
+def require_java() -> None:
+    """Raises PlatformError, with the command that helps, where Java is missing (Spark says 'gateway exited')."""
+    home = os.environ.get("JAVA_HOME")
+    java = f"{home}/bin/java" if home else "java"
+    try:
+        subprocess.run([java, "-version"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise PlatformError(
+            f"Java was not found ({java}): install it, on Debian or Ubuntu with "
+            "`apt-get install openjdk-17-jre-headless`, then run `clickmill doctor`"
+        ) from None
+
+
+def _on_executor() -> bool:
+    from pyspark import TaskContext
+
+    return TaskContext.get() is not None
+
+
+def _numba_cache() -> Path:
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = root / "clickmill" / "numba"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _from_environment(key: str, value: str | None) -> str | None:
+    found = FROM_ENVIRONMENT.match(value) if value else None
+    if not found:
+        return value
+    if found[1] not in os.environ:
+        raise ConfigError(f"spark.settings.{key}: the environment has no variable {found[1]}")
+    return os.environ[found[1]]

@@ -1,0 +1,310 @@
+"""The one door to storage: Delta tables by name, read at pinned versions and written whole partitions at a time.
+
+A write replaces exactly the partitions that it names (`replaceWhere`), so that running a job again
+gives the same rows and never doubles them; a table is created with its constraints before its first
+write; rows that do not fit are refused with a SchemaError of ours, inside the same pass.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_type
+from pyspark.sql.types import NullType
+
+from clickmill.errors import ConflictError, MissingTableError, SchemaError
+from clickmill.schema import TABLES, Table
+from clickmill.split import Stretch
+
+Key = date | str
+Partitions = Mapping[str, Key | Sequence[Key]]
+
+_CONFLICT = re.compile(r"DELTA_CONCURRENT_|DELTA_PROTOCOL_CHANGED|DELTA_METADATA_CHANGED|MetadataChangedException")
+_OUTSIDE = re.compile(r"DELTA_REPLACE_WHERE_MISMATCH")
+_REFUSED = re.compile(r"clickmill refuses: ([^\n]*?)(?: SQLSTATE|$)", re.MULTILINE)
+_CREATED_TWICE = re.compile(
+    r"DELTA_PROTOCOL_CHANGED|DELTA_METADATA_CHANGED|DELTA_CONCURRENT|ALREADY_EXISTS|NON_EMPTY"
+)
+
+
+class Written(NamedTuple):
+    """The table's version that a write made, and how many rows it wrote."""
+
+    version: int
+    rows: int
+
+
+class Tables:
+    """The tables of one warehouse as one run sees them: every table at the version of its first use."""
+
+    def __init__(self, spark: SparkSession, warehouse: str, *, run_id: str) -> None:
+        self.spark = spark
+        self.warehouse = warehouse.rstrip("/")
+        self.run_id = run_id
+        self.versions_in: dict[str, int] = {}
+        self.versions_out: dict[str, int] = {}
+        self._pins: dict[str, int] = {}
+        self._is_catalog = "/" not in warehouse
+
+    # --- where and which -----------------------------------------------------------------
+
+    def path(self, name: str) -> str:
+        """Folder (or, in a catalogue, the full name) of a table."""
+        if name not in TABLES:
+            raise MissingTableError(f"there is no table called {name!r}; there are {', '.join(sorted(TABLES))}")
+        return f"{self.warehouse}.{name}" if self._is_catalog else f"{self.warehouse}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Whether the table has been created."""
+        if self._is_catalog:
+            return bool(self.spark.catalog.tableExists(self.path(name)))
+        try:
+            self._latest(name)
+        except MissingTableError:
+            return False
+        return True
+
+    def version(self, name: str) -> int:
+        """The version that this run reads, fixed at the first call. Raises MissingTableError."""
+        if name not in self._pins:
+            self._pins[name] = self._latest(name)
+        return self._pins[name]
+
+    def days(self, name: str) -> tuple[date, ...]:
+        """The days that the table has rows for, in order; none where the table is not there."""
+        if not self.exists(name):
+            return ()
+        rows = self.read(name).select("ds").distinct().collect()
+        return tuple(sorted(row.ds for row in rows))
+
+    # --- reading -------------------------------------------------------------------------
+
+    def read(
+        self,
+        name: str,
+        *,
+        days: Sequence[date] | None = None,
+        stretch: Stretch | None = None,
+        where: Mapping[str, str] | None = None,
+        version: int | None = None,
+    ) -> DataFrame:
+        """The table's rows at the pinned (or the given) version.
+
+        `days` and `stretch` cut by `ds` and `event_time`, `where` by equality (`{"sample_id": …}`).
+        Raises MissingTableError.
+        """
+        at = self.version(name) if version is None else version
+        self.versions_in.setdefault(name, at)
+        reader = self.spark.read.format("delta").option("versionAsOf", at)
+        try:
+            frame = reader.table(self.path(name)) if self._is_catalog else reader.load(self.path(name))
+            frame.schema  # noqa: B018  (a version that is gone is found here)
+        except PySparkException as error:
+            raise MissingTableError(
+                f"{self.path(name)}: version {at} cannot be read: {_first_line(error)}"
+            ) from None
+        if stretch is not None:
+            days = stretch.days if days is None else [day for day in days if day in stretch.days]
+        if days is not None:
+            frame = frame.where(F.col("ds").isin(list(days)))
+        if stretch is not None:
+            start, end = (F.lit(time.replace(tzinfo=UTC)) for time in stretch)
+            frame = frame.where((F.col("event_time") >= start) & (F.col("event_time") < end))
+        for column, value in (where or {}).items():
+            frame = frame.where(F.col(column) == value)
+        return frame
+
+    def last_time(self, name: str, day: date) -> datetime:
+        """The latest event time (naive UTC) that the table has on that day. Raises MissingTableError."""
+        column = F.unix_micros(F.max("event_time")).alias(
+            "last"
+        )  # a number: collect() would turn times to local ones
+        last = self.read(name, days=[day]).agg(column).collect()[0]["last"]
+        if last is None:
+            raise MissingTableError(f"{self.path(name)}: there are no rows for {day}; run the jobs that make them")
+        return datetime(1970, 1, 1) + timedelta(microseconds=last)
+
+    # --- writing -------------------------------------------------------------------------
+
+    def write(
+        self, name: str, rows: DataFrame | pa.Table | list[dict[str, Any]], *, replace: Partitions
+    ) -> Written:
+        """Writes `rows` as the whole content of the partitions that `replace` names, in one commit.
+
+        Raises SchemaError where rows do not fit the table (nothing is written), ConflictError where
+        another writer changed the same partitions meanwhile.
+        """
+        table = TABLES[name]
+        frame = self._frame(name, rows)
+        predicate = " AND ".join(_equals(column, value) for column, value in replace.items())
+        return self._commit(name, table, frame, {"mode": "overwrite", "replaceWhere": predicate})
+
+    def append(self, name: str, rows: DataFrame | pa.Table | list[dict[str, Any]]) -> Written:
+        """Adds rows to an append-only table (`runs`, `decisions`)."""
+        return self._commit(name, TABLES[name], self._frame(name, rows), {"mode": "append"})
+
+    def _commit(self, name: str, table: Table, frame: DataFrame, options: dict[str, str]) -> Written:
+        self._create(name, table)
+        checked = _checked(name, table, frame)
+        writer = (
+            checked.write.format("delta")
+            .mode(options["mode"])
+            .option("mergeSchema", "true")
+            .option("userMetadata", json.dumps({"run_id": self.run_id}))
+        )
+        if "replaceWhere" in options:
+            writer = writer.option("replaceWhere", options["replaceWhere"])
+        with _named_errors(self.path(name), options.get("replaceWhere", "")):
+            if self._is_catalog:
+                writer.saveAsTable(self.path(name))
+            else:
+                writer.save(self.path(name))
+        written = self._own_commit(name)
+        self._pins[name] = self.versions_out[name] = written.version
+        return written
+
+    def _frame(self, name: str, rows: DataFrame | pa.Table | list[dict[str, Any]]) -> DataFrame:
+        if isinstance(rows, list):
+            rows = pa.Table.from_pylist(rows, schema=pa.schema(list(TABLES[name].columns.items())))
+        if isinstance(rows, pa.Table):
+            return self.spark.createDataFrame(rows)
+        return rows
+
+    def _create(self, name: str, table: Table) -> None:
+        if self.exists(name):
+            return
+        target = _quoted(self.path(name)) if self._is_catalog else f"delta.`{self.path(name)}`"
+        columns = ", ".join(
+            f"`{column}` {from_arrow_type(kind).simpleString()}{' NOT NULL' if column in table.required else ''}"
+            for column, kind in table.columns.items()
+        )
+        parts = f" PARTITIONED BY ({', '.join(table.partition_by)})" if table.partition_by else ""
+        checks = ", ".join(f"'delta.constraints.{key}' = '{_escaped(rule)}'" for key, rule in table.checks.items())
+        properties = f" TBLPROPERTIES ({checks})" if checks else ""
+        for attempt in range(5):
+            try:
+                self.spark.sql(f"CREATE TABLE IF NOT EXISTS {target} ({columns}) USING delta{parts}{properties}")
+                return
+            except PySparkException as error:
+                if attempt == 4 or not _CREATED_TWICE.search(str(error)):
+                    raise
+                time.sleep(0.5 * (attempt + 1))  # another process is creating the same table
+
+    # --- the log -------------------------------------------------------------------------
+
+    def _latest(self, name: str) -> int:
+        return int(self._history(name, 1)[0]["version"])
+
+    def _own_commit(self, name: str) -> Written:
+        for entry in self._history(name, 50):
+            metadata = entry.get("userMetadata") or ""
+            if self.run_id in metadata:
+                metrics = entry.get("operationMetrics") or {}
+                return Written(int(entry["version"]), int(metrics.get("numOutputRows", 0)))
+        raise ConflictError(f"{self.path(name)}: the commit of run {self.run_id} is not in the table's history")
+
+    def _history(self, name: str, limit: int) -> list[dict[str, Any]]:
+        path = self.path(name)
+        if self._is_catalog or "://" in path:
+            target = _quoted(path) if self._is_catalog else f"delta.`{path}`"
+            try:
+                return [
+                    row.asDict() for row in self.spark.sql(f"DESCRIBE HISTORY {target} LIMIT {limit}").collect()
+                ]
+            except PySparkException:
+                raise MissingTableError(f"{path}: there is no such Delta table") from None
+        return list(_local_history(path, limit))
+
+
+def _local_history(path: str, limit: int) -> Iterator[dict[str, Any]]:
+    """The newest entries of a local table's log, newest first: no Spark job for a question this small."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        table = DeltaTable(path, skip_stats=True)
+    except TableNotFoundError:
+        raise MissingTableError(f"{path}: there is no such Delta table") from None
+    yield from table.history(limit)
+
+
+def _checked(name: str, table: Table, frame: DataFrame) -> DataFrame:
+    """The frame with the table's column types, failing by name on rows that break its rules."""
+    found = {field.name: field.dataType for field in frame.schema}
+    missing = [column for column in table.required if column not in found]
+    if missing:
+        raise SchemaError(f"{name}: missing columns {missing}; found {list(found)}")
+    unknown = [column for column in found if not table.takes(column)]
+    if unknown:
+        raise SchemaError(f"{name}: has no columns {unknown}; it has {list(table.columns)} and {table.extra}")
+    for column, kind in table.columns.items():
+        expected = from_arrow_type(kind)
+        if column in found and found[column] not in (expected, NullType()):
+            raise SchemaError(
+                f"{name}.{column}: expected {expected.simpleString()}, found {found[column].simpleString()}"
+            )
+    return _with_rules(name, table, frame, list(found))
+
+
+def _with_rules(name: str, table: Table, frame: DataFrame, present: list[str]) -> DataFrame:
+    """Evaluates the rules in the write's own pass, because Delta's own refusal has no name of ours."""
+    rules = [(f"{name}.{column} is null", F.col(column).isNull()) for column in table.required]
+    rules += [
+        (f"{name}: a row breaks {key} ({rule})", ~F.coalesce(F.expr(rule), F.lit(False)))
+        for key, rule in table.checks.items()
+    ]
+    if not rules:
+        return frame
+    carrier = next(column for column in table.required if column not in table.partition_by)
+    refusal: Column = F.col(carrier)
+    for message, broken in reversed(rules):
+        refusal = F.when(broken, F.raise_error(F.lit(f"clickmill refuses: {message}"))).otherwise(refusal)
+    return frame.select(*(refusal.alias(c) if c == carrier else F.col(f"`{c}`") for c in present))
+
+
+@contextmanager
+def _named_errors(path: str, predicate: str) -> Iterator[None]:
+    try:
+        yield
+    except PySparkException as error:
+        text = str(error)
+        refused = _REFUSED.search(text)
+        if refused:
+            raise SchemaError(f"{path}: {refused[1]}; nothing was written") from None
+        if _OUTSIDE.search(text):
+            raise SchemaError(f"{path}: rows outside {predicate}; nothing was written") from None
+        if _CONFLICT.search(text):
+            raise ConflictError(f"{path}: another writer changed {predicate} first; run the job again") from None
+        raise
+
+
+def _equals(column: str, value: Key | Sequence[Key]) -> str:
+    if isinstance(value, date | str):
+        return f"{column} = {_literal(value)}"
+    return f"{column} IN ({', '.join(_literal(item) for item in value)})"
+
+
+def _literal(value: Key) -> str:
+    return f"DATE'{value.isoformat()}'" if isinstance(value, date) else f"'{_escaped(value)}'"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def _quoted(name: str) -> str:
+    return ".".join(f"`{part}`" for part in name.split("."))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
