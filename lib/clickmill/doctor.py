@@ -198,8 +198,8 @@ def _slots(master: str | None) -> Check:
         return Check("slots", True, f"{master or 'what spark-submit says'}: the cluster's to say")
     try:
         from clickmill.session import local_slots
-    except ImportError:
-        return Check("slots", False, "not known: pyspark cannot be imported", "run `make setup`")
+    except ImportError as error:
+        return Check("slots", False, f"not known: {error}", "run `make setup`")
     advice = f"{master!r} is no master: write local, local[2] or local[*] (spark.master)"
     try:
         number = local_slots(master)

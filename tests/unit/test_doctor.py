@@ -1,0 +1,151 @@
+"""The doctor finds what is missing, says what to do, and ends with 2."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from clickmill import doctor, jars
+
+GOOD_JAVA = "java.base@17.0.9\njdk.incubator.vector@17.0.9\n"
+
+
+def script(path: Path, body: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def java_saying(home: Path, modules: str, code: int = 0) -> str:
+    script(home / "bin" / "java", f"cat <<'END'\n{modules}END\nexit {code}")
+    return str(home)
+
+
+def one(name: str, **where: str) -> doctor.Check:
+    (found,) = [item for item in doctor.check(**where) if item.name == name]
+    return found
+
+
+def test_this_machine_passes(tmp_path):
+    failed = [item for item in doctor.check(warehouse=str(tmp_path / "new" / "folder")) if not item.ok]
+    assert failed == []
+    assert not (tmp_path / "new").exists(), "the doctor looks, it makes nothing"
+
+
+@pytest.mark.parametrize(
+    ("modules", "code", "ok", "found"),
+    [
+        (GOOD_JAVA, 0, True, "17.0.9"),
+        ("java.base@21\njdk.incubator.vector@21\n", 0, True, "21"),
+        ("java.base@11.0.2\njdk.incubator.vector@11.0.2\n", 0, False, "11.0.2"),
+        ("java.base@17.0.9\n", 0, False, "without the module jdk.incubator.vector"),
+        ("java.base@17.0.9\njdk.incubator.vectors@17.0.9\n", 0, False, "without the module"),
+        ("Unrecognized option: --list-modules\n", 1, False, "older than Java 9"),
+    ],
+)
+def test_java_needs_its_version_and_its_module(tmp_path, monkeypatch, modules, code, ok, found):
+    monkeypatch.setenv("JAVA_HOME", java_saying(tmp_path / "a java", modules, code))
+    java = one("Java")
+    assert java.ok is ok
+    assert found in java.found
+    assert ok or "apt-get install -y openjdk-17-jre-headless" in java.advice
+
+
+def test_no_java_at_all(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    java = one("Java")
+    assert not java.ok
+    assert "openjdk-17-jre-headless" in java.advice
+
+
+@pytest.mark.parametrize(
+    ("spark", "delta", "ok"),
+    [("4.2.0", "4.4.0", True), ("4.3.0", "4.4.0", False), ("4.2.0", "4.4.1", False), (None, None, False)],
+)
+def test_spark_and_delta_must_fit(monkeypatch, spark, delta, ok):
+    monkeypatch.setattr(doctor, "_installed", {"pyspark": spark, "delta-spark": delta}.get)
+    found = one("Spark and Delta")
+    assert found.ok is ok
+    assert (spark or "missing") in found.found
+
+
+def test_a_jar_that_was_changed_is_found(tmp_path, monkeypatch):
+    for path in jars.jar_paths():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.setenv("CLICKMILL_JARS", str(tmp_path))
+    assert one("Delta jars").ok
+    (spoilt,) = tmp_path.glob("delta-storage*")
+    content = bytearray(spoilt.read_bytes())
+    content[len(content) // 2] ^= 1
+    spoilt.unlink()
+    spoilt.write_bytes(content)
+    found = one("Delta jars")
+    assert not found.ok
+    assert spoilt.name in found.found
+    assert "delta-spark" not in found.found
+    assert "CLICKMILL_JARS" in found.advice
+
+
+def test_another_python_for_the_workers(tmp_path, monkeypatch):
+    assert_ok = {
+        "echo 2 7 False": False,
+        f"echo {sys.version_info[0]} {sys.version_info[1]} False": False,
+        f"echo {sys.version_info[0]} {sys.version_info[1]} True": True,
+        "exit 1": False,
+    }
+    for body, ok in assert_ok.items():
+        monkeypatch.setenv("PYSPARK_PYTHON", str(script(tmp_path / "python", body)))
+        assert one("PYSPARK_PYTHON").ok is ok, body
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    assert one("PYSPARK_PYTHON").ok
+
+
+def test_a_warehouse_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    found = one("warehouse", warehouse=str(tmp_path / "file" / "warehouse"))
+    assert not found.ok
+    assert "--set warehouse=" in found.advice
+    assert one("warehouse", warehouse="s3a://bucket/warehouse").ok
+    assert one("warehouse", warehouse="catalog.schema").ok
+
+
+def test_too_little_memory(monkeypatch):
+    monkeypatch.setattr(doctor, "_container_limit", lambda: 2.0 * 2**30)
+    found = one("memory")
+    assert not found.ok
+    assert found.found == "2.0 GiB"
+    assert "spark.driver.memory" in found.advice
+
+
+def test_slots():
+    assert one("slots", master="local[3]").found == "3 (local[3])"
+    assert one("slots", master="local[*]").found.startswith(f"{len(os.sched_getaffinity(0))} ")
+    assert not one("slots", master="local[many]").ok
+    assert not one("slots", master="local[0]").ok
+    assert one("slots", master="yarn").ok
+
+
+def test_one_json_object_and_exit_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert doctor.main(json=True) == 2
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is False
+    assert [item["name"] for item in said["checks"] if not item["ok"]] == ["Java"]
+    assert doctor.main() == 2
+    table = capsys.readouterr().out
+    assert "NO" in table
+    assert "openjdk-17-jre-headless" in table
+
+
+def test_it_is_quick_and_loads_no_spark_to_be_imported():
+    code = "import sys, clickmill.doctor; sys.exit(bool({'pyspark', 'numba', 'rich'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    start = time.process_time()
+    doctor.check()
+    assert time.process_time() - start < 3

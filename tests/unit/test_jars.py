@@ -1,0 +1,60 @@
+"""The pinned jars: only the pinned files are ever put in place, and the cache spares the network."""
+
+import pytest
+
+from clickmill import jars
+from clickmill.errors import PlatformError
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """An empty place for the jars, an empty cache, and no network: fetching fails the test."""
+    monkeypatch.setenv("CLICKMILL_JARS", str(tmp_path / "place of jars"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(jars, "_fetch", lambda _: pytest.fail("the network was asked"))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def real():
+    return jars.jar_paths()
+
+
+def test_missing_jars_are_an_error_that_says_what_to_do(empty):
+    with pytest.raises(PlatformError, match=r"delta-spark.*make setup.*CLICKMILL_JARS"):
+        jars.jar_paths()
+
+
+def test_the_cache_spares_the_network(real, empty):
+    cache = jars.cache_root() / "jars"
+    cache.mkdir(parents=True)
+    for path in real:
+        (cache / path.name).symlink_to(path)
+    folder = jars.provide()
+    assert jars.damaged(folder) == []
+    assert {path.parent for path in jars.jar_paths()} == {folder}
+    assert sorted(path.name for path in folder.iterdir()) == sorted(jars.SHA256)
+
+
+def test_what_is_fetched_is_kept_in_the_cache(real, empty, monkeypatch):
+    monkeypatch.setattr(jars, "_fetch", lambda _: real[0].parent)
+    jars.provide()
+    assert jars.damaged(jars.cache_root() / "jars") == []
+
+
+def test_a_spoilt_cache_is_fetched_again(real, empty, monkeypatch):
+    cache = jars.cache_root() / "jars"
+    cache.mkdir(parents=True)
+    for path in real:
+        (cache / path.name).write_bytes(b"half a download")
+    monkeypatch.setattr(jars, "_fetch", lambda _: real[0].parent)
+    assert jars.damaged(jars.provide()) == []
+
+
+def test_a_download_that_is_not_the_pinned_file_is_refused(real, empty, monkeypatch):
+    for path in real:
+        (empty / path.name).write_bytes(b"something else")
+    monkeypatch.setattr(jars, "_fetch", lambda _: empty)
+    with pytest.raises(PlatformError, match=r"SHA-256 is .* expected 27d4fd8b"):
+        jars.provide()
+    assert len(jars.damaged(jars.jar_folder())) == 2
