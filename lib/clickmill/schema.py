@@ -189,6 +189,7 @@ TABLES: dict[str, Table] = {
             "run_id": STRING,
             "job": STRING,
             "ds": DAY,
+            "days": STRING,
             "status": STRING,
             "at": TIME,
             "host": STRING,

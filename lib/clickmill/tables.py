@@ -47,8 +47,9 @@ class Written(NamedTuple):
 class Tables:
     """The tables of one warehouse as one run sees them: every table at the version of its first use."""
 
-    def __init__(self, spark: SparkSession, warehouse: str, *, run_id: str) -> None:
+    def __init__(self, spark: SparkSession, warehouse: str, *, run_id: str, dry_run: bool = False) -> None:
         self.spark = spark
+        self.dry_run = dry_run
         self.warehouse = warehouse.rstrip("/")
         self.run_id = run_id
         self.versions_in: dict[str, int] = {}
@@ -69,15 +70,19 @@ class Tables:
         if self._is_catalog:
             return bool(self.spark.catalog.tableExists(self.path(name)))
         try:
-            self._latest(name)
+            self.newest(name)
         except MissingTableError:
             return False
         return True
 
+    def newest(self, name: str) -> int:
+        """The table's newest version, whatever this run has pinned. Raises MissingTableError."""
+        return int(self._history(name, 1)[0]["version"])
+
     def version(self, name: str) -> int:
         """The version that this run reads, fixed at the first call. Raises MissingTableError."""
         if name not in self._pins:
-            self._pins[name] = self._latest(name)
+            self._pins[name] = self.newest(name)
         return self._pins[name]
 
     def days(self, name: str) -> tuple[date, ...]:
@@ -154,8 +159,11 @@ class Tables:
         return self._commit(name, TABLES[name], self._frame(name, rows), {"mode": "append"})
 
     def _commit(self, name: str, table: Table, frame: DataFrame, options: dict[str, str]) -> Written:
-        self._create(name, table)
         checked = _checked(name, table, frame)
+        if self.dry_run:
+            with _named_errors(self.path(name), options.get("replaceWhere", "")):
+                return Written(self._pins.get(name, -1), checked.count())
+        self._create(name, table)
         writer = (
             checked.write.format("delta")
             .mode(options["mode"])
@@ -201,9 +209,6 @@ class Tables:
                 time.sleep(0.5 * (attempt + 1))  # another process is creating the same table
 
     # --- the log -------------------------------------------------------------------------
-
-    def _latest(self, name: str) -> int:
-        return int(self._history(name, 1)[0]["version"])
 
     def _own_commit(self, name: str) -> Written:
         for entry in self._history(name, 50):

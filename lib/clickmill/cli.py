@@ -1,0 +1,148 @@
+"""The `clickmill` command. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+import clickmill
+from clickmill import jobs
+from clickmill.errors import EXIT_DONE, ClickmillError, UsageError
+from clickmill.job import Job, command, job_help
+
+HELP = """From a raw click log to a calibrated, judged click model, on Spark.
+
+Examples:
+
+clickmill doctor
+
+clickmill run pipeline --conf conf/datasets/simulated.yaml --ds 2026-01-10
+
+clickmill score --model warehouse/simulated/_models/lr-2026-01-10-1a2b3c4d < log.tsv
+"""
+
+
+PLAIN: dict[str, Any] = {
+    "add_completion": False,
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+}
+app = typer.Typer(help=HELP, **PLAIN)
+run_app = typer.Typer(help="Run one job.", **PLAIN)
+config_app = typer.Typer(help="Show the config, or its schema.", **PLAIN)
+app.add_typer(run_app, name="run")
+app.add_typer(config_app, name="config")
+
+Conf = Annotated[list[str] | None, typer.Option("--conf", help="A config file; may be repeated, later wins.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(clickmill.__version__)
+        raise typer.Exit(EXIT_DONE)
+
+
+@config_app.command("show")
+def config_show(conf: Conf = None, set_: Sets = None, as_json: AsJson = False) -> None:
+    """The resolved config, every key: clickmill config show --conf conf/datasets/simulated.yaml"""
+    from clickmill.config_files import load
+
+    values = load(conf or (), set_ or ()).model_dump(mode="json")
+    print(json.dumps(values, indent=2) if as_json else yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """The JSON Schema of a whole config, for editors."""
+    from clickmill.config import Config
+
+    print(json.dumps(Config.model_json_schema(), indent=2))
+
+
+@app.command("hash")
+def hash_(
+    values: Annotated[list[str], typer.Argument(metavar="SLOT=VALUE ...")],
+    cross: Annotated[list[str] | None, typer.Option(help="Slots joined by × or *; may be repeated.")] = None,
+    bits: Annotated[int, typer.Option(min=1, max=32, help="Bits of the index.")] = 22,
+    as_json: AsJson = False,
+) -> None:
+    """Hashes as training does, for teams that serve in other languages: clickmill hash C1=a C2=b --cross C1×C2"""
+    rows = _hashes(values, cross or [], bits)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        print(f"{row['name']}\t{row['value']}\t{row['hash']}\t{row['index']}")
+
+
+def _hashes(values: list[str], crosses: list[str], bits: int) -> list[dict[str, Any]]:
+    from clickmill import hashing
+
+    given = dict(_pair(item) for item in values)
+    hashed = {slot: hashing.hash_slot(slot, [value]) for slot, value in given.items()}
+    texts = dict(given)
+    for cross in crosses:
+        parts = cross.replace("*", "×").split("×")
+        unknown = [part for part in parts if part not in given]
+        if unknown or len(parts) < 2:
+            raise UsageError(
+                f"--cross {cross}: {unknown or parts} stand alone; give SLOT=VALUE for each of its parts"
+            )
+        name = "×".join(parts)
+        hashed[name] = hashing.hash_cross(name, [(part, hashed[part]) for part in parts])
+        texts[name] = "×".join(given[part] for part in parts)
+    return [
+        {"name": name, "value": texts[name], "hash": int(h[0]), "index": int(hashing.to_index(h, bits)[0])}
+        for name, h in hashed.items()
+    ]
+
+
+def _pair(item: str) -> tuple[str, str]:
+    slot, sign, value = item.partition("=")
+    if not sign or not slot:
+        raise UsageError(f"{item!r}: write SLOT=VALUE")
+    return slot, value
+
+
+@app.command("doctor")
+def doctor(as_json: AsJson = False) -> None:
+    """Check this machine: Python, Java, the Delta jars, write access, memory, slots."""
+    from clickmill import doctor as checks
+
+    raise typer.Exit(checks.main(json=as_json))
+
+
+def _add_jobs() -> None:
+    """A command for each file in jobs/; the job itself is imported when it is run, its help is read as text."""
+    for path in sorted(Path(jobs.__path__[0]).glob("[a-z]*.py")):
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        run_app.command(name=path.stem, help=job_help(path.stem, doc))(command(partial(_job, path.stem)))
+
+
+def _job(name: str) -> Job:
+    job: Job = importlib.import_module(f"clickmill.jobs.{name}").JOB
+    return job
+
+
+_add_jobs()
+
+
+def main() -> None:
+    """The entry point: a named error ends with its message and its exit code."""
+    try:
+        app()
+    except ClickmillError as error:
+        print(f"clickmill: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,288 @@
+"""How every job runs: arguments → config → session → main → a row in `runs` and an exit code.
+
+`clickmill run X`, `python -m clickmill.jobs.X` and `spark-submit jobs/X.py` all end in `Job.run`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import secrets
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from clickmill import errors
+from clickmill.config import Config, duration
+from clickmill.config_files import load
+from clickmill.errors import ClickmillError, UsageError
+from clickmill.progress import Progress
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from clickmill.split import Stretches
+    from clickmill.tables import Tables
+
+WorksOn = Literal["days", "window", "rows"]
+_NAMED = re.compile(r"clickmill\.errors\.(\w+): (.*?)(?:\n|$)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line of every job says."""
+
+    conf: tuple[str, ...] = ()
+    set: tuple[str, ...] = ()
+    ds: date | None = None
+    days: int | None = None
+    models: tuple[str, ...] = ()
+    dry_run: bool = False
+    json: bool = False
+    result_file: str | None = None
+
+
+@dataclass
+class Run:
+    """One run of one job: what its `main` is given."""
+
+    job: Job
+    cfg: Config
+    spark: SparkSession
+    tables: Tables
+    run_id: str
+    ds: date
+    days: tuple[date, ...]
+    models: tuple[str, ...]
+    dry_run: bool
+    progress: Progress
+    counts: dict[str, int] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+
+    def say(self, text: str) -> None:
+        """A line of progress."""
+        self.progress.say(text)
+
+    def count(self, **rows: int) -> None:
+        """Adds to the run's `rows_in`, `rows_out`, `rejected`, `other_day`."""
+        for name, number in rows.items():
+            self.counts[name] = self.counts.get(name, 0) + number
+
+    def stretches(self) -> Stretches:
+        """Train, validation and test time that end with the last hour of `features` on `ds`."""
+        from clickmill.split import stretches
+
+        return stretches(self.cfg.split, self.tables.last_time("features", self.ds))
+
+    def sibling(self, job: Job, days: Sequence[date] | None = None) -> Run:
+        """A run of another job in the same session, with the same arguments."""
+        from clickmill.tables import Tables
+
+        run_id = new_run_id()
+        return Run(
+            job=job,
+            cfg=self.cfg,
+            spark=self.spark,
+            tables=Tables(self.spark, self.cfg.warehouse_path, run_id=run_id, dry_run=self.dry_run),
+            run_id=run_id,
+            ds=self.ds,
+            days=self.days if days is None else tuple(days),
+            models=self.models,
+            dry_run=self.dry_run,
+            progress=self.progress,
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's name, what it does, and what its result hangs on (so that a stale day can be told)."""
+
+    name: str
+    main: Callable[[Run], None]
+    works_on: WorksOn
+    reads: str | None = None
+    """The table that a day of its result is made from."""
+    writes: str | None = None
+    """The table whose days it makes."""
+    config: tuple[str, ...] = ()
+    """The parts of the config (dotted) that its result hangs on."""
+
+    def run(self, argv: Sequence[str] | None = None) -> None:
+        """Runs the job with a command line (sys.argv unless given) and exits with its code."""
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        doc = sys.modules[self.main.__module__].__doc__ or ""
+        app.command(help=job_help(self.name, doc))(command(lambda: self))
+        app(args=None if argv is None else list(argv), prog_name=f"clickmill run {self.name}")
+
+
+def job_help(name: str, doc: str) -> str:
+    """A job's own words, and an example."""
+    example = f"clickmill run {name} --conf conf/datasets/simulated.yaml --ds 2026-01-10"
+    return f"{doc.strip()}\n\nExample:\n\n{example}"
+
+
+def command(load_job: Callable[[], Job]) -> Callable[..., None]:
+    """The command-line form of a job, imported when it runs: the same arguments for each."""
+
+    def run(
+        conf: Annotated[list[str] | None, typer.Option(help="A config file; may be repeated, later wins.")] = None,
+        set_: Annotated[
+            list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")
+        ] = None,
+        ds: Annotated[str | None, typer.Option(help="The day, YYYY-MM-DD.")] = None,
+        days: Annotated[int | None, typer.Option(min=1, help="Day jobs: so many days, ending with --ds.")] = None,
+        models: Annotated[str | None, typer.Option(help="Window jobs: names of models, with commas.")] = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+        result_file: Annotated[str | None, typer.Option(help="Write the verdict there, as JSON.")] = None,
+    ) -> None:
+        names = tuple(name.strip() for name in (models or "").split(",") if name.strip())
+        arguments = Arguments(
+            tuple(conf or ()), tuple(set_ or ()), _day(ds), days, names, dry_run, as_json, result_file
+        )
+        raise typer.Exit(execute(load_job(), arguments))
+
+    return run
+
+
+def execute(job: Job, arguments: Arguments) -> int:
+    """Runs the job and returns its exit code; every error that it may end with is told on standard error."""
+    _die_with_the_jvm()
+    progress = Progress(quiet=arguments.json)
+    run: Run | None = None
+    error: ClickmillError | None = None
+    try:
+        run = _prepare(job, arguments, progress)
+        perform(run)
+    except Exception as raised:  # noqa: BLE001  (the outermost door: every failure becomes an exit code)
+        error = named(raised)
+        if type(error) is ClickmillError:
+            traceback.print_exception(raised)
+        _tell(error)
+    code = error.exit_code if error else errors.EXIT_DONE
+    verdict = _verdict(job, run, code, error)
+    if arguments.result_file:
+        Path(arguments.result_file).write_text(json.dumps(verdict, default=str) + "\n", encoding="utf-8")
+    if arguments.json:
+        print(json.dumps(verdict, default=str))
+    return code
+
+
+def perform(run: Run) -> None:
+    """Runs the job's main between the two rows of `runs` that say it started and how it ended."""
+    from clickmill.runs import Ledger
+
+    if run.dry_run:
+        run.job.main(run)
+        return
+    ledger = Ledger(run.tables, run.job.name, run.cfg, run.ds, run.days)
+    ledger.start()
+    try:
+        run.job.main(run)
+    except BaseException as raised:
+        error = named(raised)
+        ledger.end("refused" if error.exit_code == errors.EXIT_REFUSED else "failed", run.counts, error)
+        raise
+    ledger.end("done", run.counts)
+
+
+def named(raised: BaseException) -> ClickmillError:
+    """The error as one of ours: what a worker raised by name comes back by that name."""
+    if isinstance(raised, ClickmillError):
+        return raised
+    found = _NAMED.search(str(raised))
+    kind = getattr(errors, found[1], None) if found else None
+    if found and isinstance(kind, type) and issubclass(kind, ClickmillError):
+        return kind(found[2].strip())
+    first = str(raised).strip().splitlines()[:1]
+    return ClickmillError(f"{type(raised).__name__}: {first[0] if first else ''}")
+
+
+def new_run_id() -> str:
+    """Time and chance: sorts by start, never repeats."""
+    return f"{datetime.now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def _prepare(job: Job, arguments: Arguments, progress: Progress) -> Run:
+    cfg = load(arguments.conf, arguments.set)
+    if arguments.ds is None:
+        raise UsageError("--ds is missing: name the day, such as --ds 2026-01-10")
+    unknown = [name for name in arguments.models if name not in cfg.models]
+    if unknown:
+        raise UsageError(
+            f"--models {','.join(unknown)}: not in the config, which has {', '.join(cfg.models) or 'none'}"
+        )
+    from clickmill.session import get_spark
+    from clickmill.tables import Tables
+
+    spark = get_spark(cfg.spark, app=f"clickmill {job.name}")
+    run_id = new_run_id()
+    return Run(
+        job=job,
+        cfg=cfg,
+        spark=spark,
+        tables=Tables(spark, cfg.warehouse_path, run_id=run_id, dry_run=arguments.dry_run),
+        run_id=run_id,
+        ds=arguments.ds,
+        days=_days(job, cfg, arguments),
+        models=arguments.models or tuple(cfg.models),
+        dry_run=arguments.dry_run,
+        progress=progress,
+    )
+
+
+def _days(job: Job, cfg: Config, arguments: Arguments) -> tuple[date, ...]:
+    assert arguments.ds is not None
+    count = arguments.days
+    if count is None:
+        count = 1 if job.works_on == "days" else window_days(cfg)
+    return tuple(arguments.ds - timedelta(days=back) for back in reversed(range(count)))
+
+
+def window_days(cfg: Config) -> int:
+    """How many days the three stretches of the split may touch."""
+    split = cfg.split
+    whole = sum((duration(t) for t in (split.train, split.validation, split.test, split.label_delay)), timedelta())
+    return -(-(whole + 2 * duration(split.gap)) // timedelta(days=1))
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a day: write YYYY-MM-DD", param_hint="--ds") from None
+
+
+def _verdict(job: Job, run: Run | None, code: int, error: ClickmillError | None) -> dict[str, Any]:
+    verdict: dict[str, Any] = {"run_id": run.run_id if run else None, "job": job.name, "exit_code": code}
+    verdict["error"] = None if error is None else {"name": type(error).__name__, "message": str(error)}
+    if run is not None:
+        verdict |= {"ds": run.ds, "tables": run.tables.versions_in | run.tables.versions_out}
+        verdict |= {"counts": run.counts, **run.result}
+    return verdict
+
+
+def _tell(error: ClickmillError) -> None:
+    print(f"clickmill: {type(error).__name__}: {error}", file=sys.stderr)
+    session = sys.modules.get("clickmill.session")
+    if type(error) is ClickmillError and session is not None and session.spark_log_file().exists():
+        print(f"clickmill: Spark's own log is {session.spark_log_file()}", file=sys.stderr)
+
+
+def _die_with_the_jvm() -> None:
+    """Under spark-submit: a driver whose JVM was killed must not go on writing beside the retry."""
+    if sys.platform != "linux":
+        return
+    import psutil
+
+    parent = psutil.Process().parent()
+    if parent is not None and parent.name() == "java":
+        ctypes.CDLL("libc.so.6", use_errno=True).prctl(1, signal.SIGKILL)
