@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import json
 import re
+import zoneinfo
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,9 +67,34 @@ class Source(Strict):
     header: bool = False
     """Text formats: the first line of each file names the columns."""
     columns: tuple[str, ...] | None = None
-    """Text formats without header: the names of the fields, in order."""
-    max_line_bytes: int = Field(65536, ge=64)
-    """A longer line is rejected."""
+    """CSV and TSV without header: the names of the fields, in order."""
+    max_line_bytes: int = Field(65536, ge=64, le=2**26)
+    """A longer line of a text format is rejected."""
+    split_bytes: int = Field(2**25, ge=1)
+    """Text formats: how much of a file one task reads (a gzip file is always read by one task)."""
+    day_column: str | None = None
+    """Parquet and Delta: a column that holds the day, so that only the run's days are read."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the log is made of lines."""
+        return self.format in ("csv", "tsv", "jsonl")
+
+    @model_validator(mode="after")
+    def _form(self) -> Source:
+        if self.format in ("csv", "tsv") and self.header == (self.columns is not None):
+            raise ValueError(
+                f"{self.format}: give either header: true or columns, the names of the fields in order"
+            )
+        if self.format not in ("csv", "tsv") and (self.header or self.columns is not None):
+            raise ValueError(f"{self.format} names its own columns: header and columns are for csv and tsv")
+        if self.columns is not None and len(set(self.columns)) != len(self.columns):
+            raise ValueError("columns: a name stands twice")
+        if self.day_column is not None and self.is_text:
+            raise ValueError(
+                f"day_column is for parquet and delta, not for {self.format}: write {{ds}} in the path"
+            )
+        return self
 
 
 class EventTimeColumn(Strict):
@@ -80,7 +107,29 @@ class EventTimeColumn(Strict):
     origin: date | None = None
     """For `seconds_since`: the day whose midnight is second 0."""
     timezone: str = "UTC"
-    """IANA name of the zone that the log's times are written in."""
+    """IANA name of the zone that the log's times are written in (times with an offset of their own excepted)."""
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, text: str) -> str:
+        if text not in ("iso", "epoch_s", "epoch_ms", "seconds_since") and "%" not in text:
+            raise ValueError(
+                "allowed are iso, epoch_s, epoch_ms, seconds_since, or a strptime format such as %y%m%d%H"
+            )
+        if "%f" in text:
+            raise ValueError("%f is not supported: fractions of a second are read by format: iso")
+        return text
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            near = difflib.get_close_matches(name, sorted(zoneinfo.available_timezones()), n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{name!r} is not the name of a time zone, such as Europe/Berlin{hint}") from None
+        return name
 
     @model_validator(mode="after")
     def _origin_given(self) -> EventTimeColumn:
@@ -90,13 +139,25 @@ class EventTimeColumn(Strict):
 
 
 class RowOrder(Strict):
-    """The log has an order but no time: so many rows a day from a first day on, evenly spread over the day."""
+    """The log has an order but no time: its rows are spread evenly over days, so many a day from a first day on.
+
+    With `{ds}` in the source's path and no `column`, each day's files are that day, and their rows are
+    spread evenly over it: then neither `rows_per_day` nor `first_day` is given.
+    """
 
     kind: Literal["row_order"]
     column: str | None = None
-    """A column that holds the ordinal (from 0); without it the place in the file counts (from 0)."""
-    rows_per_day: int = Field(gt=0)
-    first_day: date
+    """A column that holds the ordinal (from 0); without it the line's place (from 0) in the sorted files counts."""
+    rows_per_day: int | None = Field(None, gt=0)
+    first_day: date | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> RowOrder:
+        if (self.rows_per_day is None) != (self.first_day is None):
+            raise ValueError("rows_per_day and first_day belong together")
+        if self.column is not None and self.rows_per_day is None:
+            raise ValueError("an order column needs rows_per_day and first_day")
+        return self
 
 
 class Dataset(Strict):
@@ -143,7 +204,36 @@ class Dataset(Strict):
         names = ["_".join(cross).lower() for cross in self.crosses]
         if len(set(names)) != len(names):
             raise ValueError("two crosses have the same name")
+        self._check_reserved()
+        self._check_order()
         return self
+
+    def _check_reserved(self) -> None:
+        """Raw columns keep their names in `click_log`, beside the columns that clickmill makes."""
+        made = {
+            "event_id",
+            "event_time",
+            "ds",
+            "label",
+            "p_true",
+            *(f"label_{task}".lower() for task in self.labels),
+        }
+        taken = [name for name in self.raw_columns if name.lower() in made]
+        if taken:
+            raise ValueError(f"{taken} cannot be slots, numbers or carried: click_log has columns of these names")
+
+    def _check_order(self) -> None:
+        order = self.event_time
+        if not isinstance(order, RowOrder) or order.column is not None:
+            return
+        if not self.source.is_text:
+            raise ValueError(
+                f"row_order without a column needs a file of lines; {self.source.format} has no order"
+            )
+        if ("{ds}" in self.source.path) == (order.rows_per_day is not None):
+            raise ValueError(
+                "row_order by place needs either rows_per_day and first_day, or {ds} in source.path (one day's files)"
+            )
 
     @property
     def raw_columns(self) -> tuple[str, ...]:
