@@ -147,7 +147,7 @@ class RowOrder(Strict):
 
     kind: Literal["row_order"]
     column: str | None = None
-    """A column that holds the ordinal (from 0); without it the line's place (from 0) in the sorted files counts."""
+    """A column that holds the ordinal (from 0); without it the line's place in the sorted files."""
     rows_per_day: int | None = Field(None, gt=0)
     first_day: date | None = None
 
@@ -210,14 +210,8 @@ class Dataset(Strict):
 
     def _check_reserved(self) -> None:
         """Raw columns keep their names in `click_log`, beside the columns that clickmill makes."""
-        made = {
-            "event_id",
-            "event_time",
-            "ds",
-            "label",
-            "p_true",
-            *(f"label_{task}".lower() for task in self.labels),
-        }
+        made = {"event_id", "event_time", "ds", "label", "p_true"}
+        made |= {f"label_{task}".lower() for task in self.labels}
         taken = [name for name in self.raw_columns if name.lower() in made]
         if taken:
             raise ValueError(f"{taken} cannot be slots, numbers or carried: click_log has columns of these names")
@@ -231,9 +225,7 @@ class Dataset(Strict):
                 f"row_order without a column needs a file of lines; {self.source.format} has no order"
             )
         if ("{ds}" in self.source.path) == (order.rows_per_day is not None):
-            raise ValueError(
-                "row_order by place needs either rows_per_day and first_day, or {ds} in source.path (one day's files)"
-            )
+            raise ValueError("row_order by place needs either rows_per_day and first_day, or {ds} in source.path")
 
     @property
     def raw_columns(self) -> tuple[str, ...]:
