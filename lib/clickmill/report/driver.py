@@ -1,0 +1,117 @@
+"""The small tables of a day → `ReportData`, and the page into its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from clickmill.errors import PlatformError
+from clickmill.report.data import LAST_STAGE, ReportData, RunInfo
+from clickmill.report.page import render
+from clickmill.report.shape import DAY_SLICE, EVERYTHING, report_data
+from clickmill.schema import TABLES
+from clickmill.tables import Tables
+
+HISTORY_DAYS = 28
+"""NE by day goes back so far."""
+
+
+def collect(
+    tables: Tables,
+    *,
+    ds: date,
+    days: Sequence[date],
+    dataset: str,
+    run: RunInfo,
+    stretches: Mapping[str, tuple[datetime, datetime]],
+    model_ids: Sequence[str] | None = None,
+) -> ReportData:
+    """What the report of `ds` shows, at this run's pinned versions.
+
+    days: the window, whose rejects and newest feature audit are shown. model_ids: those of the
+    judged models that are shown; all unless given. A table that is not there leaves its section empty.
+    What comes to the driver is bounded by models × stages × metrics, slots × bits and reasons.
+    """
+    metrics = _rows(_read(tables, "metrics", [ds], model_ids), F.col("slice") == EVERYTHING)
+    shown = sorted({row["model_id"] for row in metrics})
+    back = [ds - timedelta(days=step) for step in range(HISTORY_DAYS)]
+    one_day = (F.col("metric") == "ne") & (F.col("stage") == LAST_STAGE) & F.col("slice").startswith(DAY_SLICE)
+    names = {row["model_id"]: row["name"] for row in _rows(_read(tables, "models"), columns=("model_id", "name"))}
+    wanted = {names.get(model_id) for model_id in shown}
+    same_name = sorted(model_id for model_id, name in names.items() if name in wanted) + shown
+    return report_data(
+        ds=ds,
+        dataset=dataset,
+        run=run,
+        metrics=metrics,
+        history=_rows(_read(tables, "metrics", back, same_name), one_day),
+        reliability=_rows(_read(tables, "reliability", [ds], shown)),
+        models=_rows(_read(tables, "models", None, same_name)),
+        calibrations=_rows(_read(tables, "calibrations", [ds], shown)),
+        audit=_newest_audit(tables, days),
+        rejects=_rejects(tables, days),
+        rejects_days=days,
+        versions={name: tables.version(name) for name in TABLES if name != "runs" and tables.exists(name)},
+        stretches=stretches,
+    )
+
+
+def save(data: ReportData, path: str) -> str:
+    """Writes the page to a local path or URI, beside its place first, and returns where it is."""
+    try:
+        place, inner = fs.FileSystem.from_uri(path)
+        folder, _, name = inner.rpartition("/")
+        place.create_dir(folder, recursive=True)
+        aside = f"{folder}/.{name}.{data.run.run_id}"
+        with place.open_output_stream(aside) as out:
+            out.write(render(data).encode("utf-8"))
+        place.move(aside, inner)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise PlatformError(
+            f"report: cannot be written to {path!r}: {error}; set `report` to another path"
+        ) from error
+    return path
+
+
+def _read(
+    tables: Tables, name: str, days: Sequence[date] | None = None, model_ids: Sequence[str] | None = None
+) -> DataFrame | None:
+    if not tables.exists(name):
+        return None
+    frame = tables.read(name, days=days)
+    return frame if model_ids is None else frame.where(F.col("model_id").isin(list(model_ids)))
+
+
+def _rows(frame: DataFrame | None, condition: Any = None, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
+    if frame is None:
+        return []
+    if condition is not None:
+        frame = frame.where(condition)
+    if columns:
+        frame = frame.select(*columns)
+    return [row.asDict() for row in frame.collect()]
+
+
+def _newest_audit(tables: Tables, days: Sequence[date]) -> list[dict[str, Any]]:
+    """The audit of the window's last day that has one."""
+    audit = _read(tables, "feature_audit", days)
+    if audit is None:
+        return []
+    newest = audit.agg(F.max("ds").alias("ds")).collect()[0]["ds"]
+    return _rows(audit, F.col("ds") == F.lit(newest))
+
+
+def _rejects(tables: Tables, days: Sequence[date]) -> list[dict[str, Any]]:
+    """A row a reason: how many lines, and the first line of the first source as its example."""
+    rejects = _read(tables, "rejects", days)
+    if rejects is None:
+        return []
+    example = F.min(F.struct("source", "line", F.substring("text", 1, 200).alias("text"))).alias("example")
+    counted = rejects.groupBy("reason").agg(F.count(F.lit(1)).alias("lines"), example)
+    return _rows(counted.select("reason", "lines", "example.source", "example.line", "example.text"))

@@ -1,0 +1,156 @@
+"""`ReportData` → one self-contained HTML page: no network, no script, every value escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from clickmill.report import figures, text
+from clickmill.report.data import COLLISION_LIMIT, LAST_STAGE, STAGES, Bin, DayFigure, Figure, Model, ReportData
+
+MOST_PLOTS = 6
+"""Reliability plots: of the best models."""
+MOST_SLOTS = 15
+"""Rows of the collision table, besides those over the limit."""
+SECTIONS = (
+    ("leaderboard", "Leaderboard"),
+    ("reliability", "Reliability"),
+    ("ne-by-day", "NE by day"),
+    ("collisions", "Hash collisions"),
+    ("rejects", "Rejected lines"),
+    ("provenance", "What ran on what"),
+)
+"""Anchor and heading of each section, in order."""
+
+
+@dataclass(frozen=True)
+class ReliabilityPlot:
+    label: str
+    svg: Markup
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True)
+class DayRow:
+    day: date
+    figures: tuple[Figure, ...]
+    n: int
+    clicks: int
+
+
+def render(data: ReportData) -> str:
+    """The page as text, to be written as UTF-8."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "plain": text.plain,
+        "metric": lambda figure, name: text.metric(name, figure),
+        "count": text.count,
+        "share": text.share,
+        "seconds": text.seconds,
+        "recalibration": lambda method: {"platt": "Platt", "none": "not recalibrated"}.get(method, method),
+    }
+    folder = resources.files("clickmill.report")
+    template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
+    css = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
+    return template.render(data=data, css=css, sections=SECTIONS, **_derived(data))
+
+
+def _derived(data: ReportData) -> dict[str, Any]:
+    """What the template shows that has to be worked out first."""
+    labels = text.labels(data)
+    judged = [model for model in data.models if model.figure("ne").value is not None]
+    plots = _reliability_plots(data, labels)
+    worst_bits = data.bits[0] if data.bits else None
+    heavy = [slot for slot in data.collisions if slot.mass.get(worst_bits or 0, 0.0) >= COLLISION_LIMIT]
+    shown = data.collisions[: max(MOST_SLOTS, len(heavy))]
+    names = list(dict.fromkeys(figure.name for figure in data.days))
+    return {
+        "labels": labels,
+        "best": judged[0] if judged else None,
+        "traffic": _traffic(data.models),
+        "reliability": plots,
+        "has_before": any(_before(model) for model in data.models[:MOST_PLOTS]),
+        "log_axes": any(figures.is_rare(plot.bins) for plot in plots),
+        "day_names": names,
+        "day_rows": _day_rows(data.days, names),
+        "several_days": len({figure.day for figure in data.days}) > 1,
+        "day_plot": _day_plot(data.days, names),
+        "collisions": shown,
+        "collisions_left_out": len(data.collisions) - len(shown),
+        "heavy": heavy,
+        "worst_bits": worst_bits,
+        "shown_bits": [bits for bits in data.bits if any(bits in slot.mass for slot in data.collisions)],
+        "rejects_when": _when(data.rejects_days),
+    }
+
+
+def _traffic(models: tuple[Model, ...]) -> str:
+    kinds = {model.traffic for model in models}
+    return "full traffic" if kinds <= {"full"} else "a weighted sample" if "full" not in kinds else "mixed traffic"
+
+
+def _when(days: tuple[date, ...]) -> str:
+    if not days:
+        return "in this window"
+    return f"on {days[0]}" if len(days) == 1 else f"from {min(days)} to {max(days)}"
+
+
+def _before(model: Model) -> tuple[Bin, ...]:
+    return model.reliability.get(STAGES[0], ())
+
+
+def _reliability_plots(data: ReportData, labels: Mapping[str, str]) -> list[ReliabilityPlot]:
+    plots = []
+    for place, model in enumerate(data.models[:MOST_PLOTS]):
+        bins = model.reliability.get(LAST_STAGE, ())
+        if not bins:
+            continue
+        worst = max(bins, key=lambda bin: abs(bin.p_mean - bin.ctr))
+        svg = figures.reliability(
+            _before(model),
+            bins,
+            key=f"reliability-{place}",
+            title=f"Predicted against observed CTR of {labels[model.model_id]}",
+            description=(
+                f"{len(bins)} bins from {text.share(bins[0].p_mean)} to {text.share(bins[-1].p_mean)} predicted. "
+                f"Farthest from the diagonal: {text.share(worst.p_mean)} predicted, "
+                f"{text.share(worst.ctr)} observed."
+            ),
+        )
+        plots.append(ReliabilityPlot(labels[model.model_id], Markup(svg), bins))
+    return plots
+
+
+def _day_rows(days: tuple[DayFigure, ...], names: list[str]) -> list[DayRow]:
+    rows = []
+    for day in sorted({figure.day for figure in days}):
+        own = {figure.name: figure for figure in days if figure.day == day}
+        some = next(iter(own.values()))
+        shown = tuple(Figure(own[name].ne if name in own else None) for name in names)
+        rows.append(DayRow(day, shown, some.n, some.clicks))
+    return rows
+
+
+def _day_plot(days: tuple[DayFigure, ...], names: list[str]) -> dict[str, Any] | None:
+    """The curves of NE over days, if there are two days or more."""
+    series = [[(f.day, f.ne) for f in days if f.name == name and f.ne is not None] for name in names]
+    drawn = [(name, points) for name, points in zip(names, series, strict=True) if points][: len(figures.SERIES)]
+    values = [ne for _, points in drawn for _, ne in points]
+    seen = {day for _, points in drawn for day, _ in points}
+    if len(seen) < 2:
+        return None
+    svg = figures.ne_by_day(
+        [points for _, points in drawn],
+        key="ne-by-day-plot",
+        title="NE by test day",
+        description=f"{len(seen)} days; NE lies between {min(values):.4f} and {max(values):.4f}.",
+    )
+    return {"svg": Markup(svg), "legend": [(text.plain(name), shade) for shade, (name, _) in enumerate(drawn)]}

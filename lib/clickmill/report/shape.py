@@ -1,0 +1,171 @@
+"""Rows of the small tables → `ReportData`. Rows are plain dicts, as `Row.asDict()` gives them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from clickmill.report.data import (
+    LAST_STAGE,
+    Bin,
+    Collisions,
+    DayFigure,
+    Figure,
+    Model,
+    Reject,
+    ReportData,
+    RunInfo,
+    Stretch,
+    TableVersion,
+)
+
+Row = Mapping[str, Any]
+EVERYTHING = "all"
+"""The slice of all test rows."""
+DAY_SLICE = "day="
+
+
+def report_data(
+    *,
+    ds: date,
+    dataset: str,
+    run: RunInfo,
+    metrics: Iterable[Row],
+    history: Iterable[Row],
+    reliability: Iterable[Row],
+    models: Iterable[Row],
+    calibrations: Iterable[Row],
+    audit: Iterable[Row],
+    rejects: Iterable[Row],
+    rejects_days: Sequence[date],
+    versions: Mapping[str, int],
+    stretches: Mapping[str, tuple[datetime, datetime]],
+) -> ReportData:
+    """All that is shown of one day.
+
+    metrics: of `ds`; history: NE by test day (slice `day=…`) of `ds` and of earlier days; models: those
+    judged and earlier ones of the same names, which history needs;
+    rejects: one row a reason with `lines`, and the `source`, `line`, `text` of one example.
+    """
+    metrics, bins = list(metrics), list(reliability)
+    trained = {row["model_id"]: row for row in models}
+    methods = {row["model_id"]: row["method"] for row in calibrations}
+    ids = sorted({row["model_id"] for row in metrics if row["slice"] == EVERYTHING})
+    judged = [_model(model_id, trained.get(model_id), methods.get(model_id), metrics, bins) for model_id in ids]
+    judged.sort(key=lambda model: (_last_if_absent(model.figure("ne").value), model.model_id))
+    names = {row["model_id"]: row["name"] for row in trained.values()} | {m.model_id: m.name for m in judged}
+    audited = list(audit)
+    bits = min((model.bits for model in judged if model.bits is not None), default=None)
+    return ReportData(
+        ds=ds,
+        dataset=dataset,
+        run=run,
+        models=tuple(judged),
+        days=_days(history, names, {model.name for model in judged}),
+        collisions=_collisions(audited, bits),
+        collisions_day=max((row["ds"] for row in audited), default=None),
+        rejects=tuple(sorted(map(_reject, rejects), key=lambda reject: (-reject.lines, reject.reason))),
+        rejects_days=tuple(rejects_days),
+        tables=tuple(TableVersion(name, version) for name, version in versions.items()),
+        stretches=tuple(Stretch(name, start, end) for name, (start, end) in stretches.items()),
+    )
+
+
+def _last_if_absent(value: float | None) -> float:
+    return math.inf if value is None or math.isnan(value) else value
+
+
+def _model(model_id: str, trained: Row | None, method: str | None, metrics: list[Row], bins: list[Row]) -> Model:
+    """One judged model. A model whose training row is gone is shown by its id."""
+    own = [row for row in metrics if row["model_id"] == model_id and row["slice"] == EVERYTHING]
+    stages: dict[str, dict[str, Figure]] = {}
+    for row in own:
+        stages.setdefault(row["stage"], {})[row["metric"]] = Figure(row["value"], row.get("reason"))
+    seen = next((row for row in own if row["stage"] == LAST_STAGE), own[0])
+    trained = trained or {}
+    spec = _json(trained.get("spec"))
+    return Model(
+        model_id=model_id,
+        name=trained.get("name") or model_id,
+        kind=trained.get("kind") or "unknown",
+        keep_rate=trained.get("keep_rate"),
+        seconds=trained.get("seconds"),
+        bits=spec.get("bits"),
+        calibration=method,
+        n=seen["n"] or 0,
+        clicks=seen["clicks"] or 0,
+        traffic=seen["traffic"],
+        stages=stages,
+        reliability=_reliability([row for row in bins if row["model_id"] == model_id]),
+        trained_on={str(name): int(version) for name, version in _json(trained.get("versions")).items()},
+        remarks=_remarks(_json(trained.get("training"))),
+    )
+
+
+def _json(text: str | None) -> dict[str, Any]:
+    value = json.loads(text) if text else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _remarks(training: Mapping[str, Any]) -> tuple[str, ...]:
+    if training.get("converged") is False:
+        return (f"training stopped at its limit of {training.get('iterations')} iterations before it converged",)
+    return ()
+
+
+def _reliability(rows: list[Row]) -> dict[str, tuple[Bin, ...]]:
+    stages: dict[str, list[Bin]] = {}
+    for row in sorted(rows, key=lambda row: row["bin"]):
+        if row["n"] and row["p_mean"] is not None and row["ctr"] is not None:
+            found = Bin(row["p_mean"], row["ctr"], row["n"], row.get("low"), row.get("high"))
+            stages.setdefault(row["stage"], []).append(found)
+    return {stage: tuple(bins) for stage, bins in stages.items()}
+
+
+def _days(history: Iterable[Row], names: Mapping[str, str], judged: set[str]) -> tuple[DayFigure, ...]:
+    """NE by day of the judged names; where several evaluations judged a day, the latest one's."""
+    latest: dict[tuple[str, date], Row] = {}
+    for row in history:
+        name = names.get(row["model_id"])
+        if name not in judged or not row["slice"].startswith(DAY_SLICE):
+            continue
+        key = (name, date.fromisoformat(row["slice"].removeprefix(DAY_SLICE)))
+        if key not in latest or row["ds"] >= latest[key]["ds"]:
+            latest[key] = row
+    return tuple(
+        DayFigure(name, day, row["value"], row["n"] or 0, row["clicks"] or 0, row.get("reason"))
+        for (name, day), row in sorted(latest.items(), key=lambda item: item[0])
+    )
+
+
+def _collisions(rows: list[Row], bits: int | None) -> tuple[Collisions, ...]:
+    slots: dict[str, list[Row]] = {}
+    for row in rows:
+        slots.setdefault(row["slot"], []).append(row)
+    found = [
+        Collisions(
+            slot=slot,
+            rows=own[0]["rows"],
+            distinct=own[0]["distinct"],
+            missing_share=own[0]["missing_share"],
+            unseen_share=own[0]["unseen_share"],
+            mass={row["bits"]: row["collision_mass"] for row in own if row["collision_mass"] is not None},
+        )
+        for slot, own in slots.items()
+    ]
+    return tuple(sorted(found, key=lambda slot: (-_mass(slot, bits), -slot.distinct, slot.slot)))
+
+
+def _mass(slot: Collisions, bits: int | None) -> float:
+    """Collision mass at these bits; at the nearest audited ones where these were not audited."""
+    if not slot.mass:
+        return 0.0
+    nearest = min(slot.mass, key=lambda known: (abs(known - (bits or 0)), known))
+    return slot.mass[nearest]
+
+
+def _reject(row: Row) -> Reject:
+    return Reject(row["reason"], row["lines"], row["source"], row["line"], row["text"])

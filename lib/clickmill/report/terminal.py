@@ -1,0 +1,46 @@
+"""The leaderboard on the terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from clickmill.report import text
+from clickmill.report.data import Model, ReportData
+
+
+def leaderboard(data: ReportData) -> Table:
+    """A rich table, a row a model, by NE. Values are `Text`, so that markup in a name stays a name."""
+    title = Text(f"{text.plain(data.dataset)} · {data.ds} · test time", style="bold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
+    table.add_column("model", overflow="fold", min_width=12)
+    for head in heads(data):
+        table.add_column(head, justify="right", no_wrap=True)
+    for place, model in enumerate(data.models):
+        table.add_row(*(Text(cell) for cell in row(data, model)), style="bold" if place == 0 else None)
+    return table
+
+
+def heads(data: ReportData) -> tuple[str, ...]:
+    """The leaderboard's columns after the model's name."""
+    truth = ("calib.\nto truth",) if data.knows_truth else ()
+    return ("NE", "log-loss", "calib.\nbefore", "calib.\nafter", *truth, "ECE", "AUC", "train\ns")
+
+
+def row(data: ReportData, model: Model) -> tuple[str, ...]:
+    """One model's cells: the name, then one a head."""
+    truth = (
+        (text.metric("calibration_to_truth", model.figure("calibration_to_truth")),) if data.knows_truth else ()
+    )
+    return (
+        text.labels(data)[model.model_id],
+        text.metric("ne", model.figure("ne")),
+        text.metric("log_loss", model.figure("log_loss")),
+        text.metric("calibration_ratio", model.figure("calibration_ratio", "p_sampled")),
+        text.metric("calibration_ratio", model.figure("calibration_ratio")),
+        *truth,
+        text.metric("ece", model.figure("ece")),
+        text.metric("auc", model.figure("auc")),
+        text.seconds(model.seconds),
+    )

@@ -1,0 +1,59 @@
+"""Figures and log values as text: sensible digits, and nothing that steers a terminal."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+from clickmill.report.data import Figure, ReportData
+
+ABSENT = "–"
+DECIMALS = {"ne": 4, "log_loss": 5, "calibration_ratio": 3, "calibration_to_truth": 3, "ece": 5, "auc": 4}
+
+
+def plain(value: str, limit: int = 200) -> str:
+    """A value from a log or config, safe on a line: tabs as blanks, other control and format characters as U+FFFD,
+    at most `limit` characters.
+    """
+    value = value[: limit + 1].replace("\t", " ")
+    shown = "".join("\ufffd" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in value)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def labels(data: ReportData) -> dict[str, str]:
+    """model_id → what the model is called: its name, or its id where two have one name."""
+    names = [model.name for model in data.models]
+    return {
+        model.model_id: plain(model.name if names.count(model.name) == 1 else model.model_id)
+        for model in data.models
+    }
+
+
+def metric(name: str, figure: Figure) -> str:
+    """A metric with its digits, or a dash."""
+    if figure.value is None or not math.isfinite(figure.value):
+        return ABSENT
+    return f"{figure.value:.{DECIMALS[name]}f}"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separated: 1,234,567."""
+    return ABSENT if value is None else f"{value:,.0f}"
+
+
+def share(value: float | None) -> str:
+    """A share in [0, 1] as per cent with two significant digits or two decimals: 3.12 %, 0.034 %."""
+    if value is None:
+        return ABSENT
+    percent = 100 * value
+    if percent == 0 or percent >= 0.1:
+        return f"{percent:.2f} %"
+    digits = 1 - math.floor(math.log10(percent))
+    return f"{percent:.{digits}f} %" if digits <= 6 else "< 0.00001 %"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with one decimal below 100."""
+    if value is None:
+        return ABSENT
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
