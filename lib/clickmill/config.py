@@ -49,6 +49,12 @@ def absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
+def _part(values: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        values = values[key]
+    return values
+
+
 def digest(value: Any) -> str:
     """16 hex digits of the canonical JSON of a plain value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
@@ -416,17 +422,28 @@ class Config(Strict):
             raise ConfigError(f"artifacts: missing; warehouse {self.warehouse!r} is a catalogue, so name a folder")
         return f"{self.warehouse_path}/_models"
 
+    def report_path(self, ds: date) -> str:
+        """Where the HTML report of a day goes. Raises ConfigError where it cannot be told."""
+        if self.report:
+            return absolute(self.report)
+        if self.warehouse_is_catalog:
+            raise ConfigError(f"report: missing; warehouse {self.warehouse!r} is a catalogue, so name a file")
+        return f"{self.warehouse_path}/_reports/{ds}.html"
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the raw log is the warehouse's own `raw_log`, which `simulate` writes."""
+        return self.dataset.source.path == "{warehouse}/raw_log"
+
     @property
     def source_path(self) -> str:
         """Where the raw log lies, absolute, `{warehouse}` filled in; `{ds}` still stands for the day."""
         return absolute(self.dataset.source.path.replace("{warehouse}", self.warehouse))
 
-    def digest(self, *sections: str) -> str:
-        """16 hex digits that change when one of these sections (all: none given) says something else."""
-        values = self.model_dump(mode="json")
-        if sections:
-            values = {name: values[name] for name in sections}
-        return digest(values)
+    def digest(self, *parts: str) -> str:
+        """16 hex digits that change with these parts (`sampling`, `dataset.slots`; all of it: none given)."""
+        values: Any = self.model_dump(mode="json")
+        return digest({part: _part(values, part) for part in parts} if parts else values)
 
     def _check_columns(self, name: str, columns: Columns) -> None:
         for kind in ("slots", "numbers", "crosses"):

@@ -183,7 +183,7 @@ def perform(run: Run) -> None:
     if run.dry_run:
         run.job.main(run)
         return
-    ledger = Ledger(run.tables, run.job.name, run.cfg, run.ds, run.days)
+    ledger = Ledger(run.tables, run.job.name, run.cfg, run.ds, run.days, parts=run.job.config)
     ledger.start()
     try:
         run.job.main(run)

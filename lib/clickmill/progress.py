@@ -16,7 +16,7 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-        self._quiet = quiet
+        self.quiet = quiet
 
     def say(self, text: str) -> None:
         """One line."""
@@ -26,7 +26,7 @@ class Progress:
     def step(self, text: str) -> Iterator[None]:
         """Shows that `text` is being done and, once it is, how long it took."""
         start = time.monotonic()
-        if sys.stderr.isatty() and not self._quiet:
+        if sys.stderr.isatty() and not self.quiet:
             with self._console.status(escape(text)):
                 yield
         else:

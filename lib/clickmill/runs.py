@@ -23,9 +23,14 @@ ELSEWHERE_LOST_AFTER = timedelta(days=2)
 
 
 class Ledger:
-    """Writes one run's rows into `runs`, and closes the runs of dead processes as `lost`."""
+    """Writes one run's rows into `runs`, and closes the runs of dead processes as `lost`.
 
-    def __init__(self, tables: Tables, job: str, cfg: Config, ds: date, days: Sequence[date]) -> None:
+    `parts` are the parts of the config that the job's result hangs on: the digest stored is theirs.
+    """
+
+    def __init__(
+        self, tables: Tables, job: str, cfg: Config, ds: date, days: Sequence[date], *, parts: Sequence[str]
+    ) -> None:
         self._tables = tables
         self._memory = PeakMemory()
         self._began = time.monotonic()
@@ -40,7 +45,7 @@ class Ledger:
             "host": platform.node(),
             "process": _process(os.getpid()),
             "config": json.dumps(stored),
-            "config_digest": cfg.digest(),
+            "config_digest": cfg.digest(*parts),
             "code_version": clickmill.__version__,
         }
 

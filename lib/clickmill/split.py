@@ -20,9 +20,7 @@ class Stretch(NamedTuple):
     def days(self) -> tuple[date, ...]:
         """Every day that the stretch touches, in order."""
         last = (self.end - timedelta(microseconds=1)).date()
-        return tuple(
-            self.start.date() + timedelta(days=i) for i in range((last - self.start.date()).days + 1)
-        )
+        return tuple(self.start.date() + timedelta(days=i) for i in range((last - self.start.date()).days + 1))
 
     def __str__(self) -> str:
         return f"{self.start:%Y-%m-%dT%H:%M} to {self.end:%Y-%m-%dT%H:%M}"

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import NullType
@@ -32,8 +33,8 @@ Partitions = Mapping[str, Key | Sequence[Key]]
 _CONFLICT = re.compile(r"DELTA_CONCURRENT_|DELTA_PROTOCOL_CHANGED|DELTA_METADATA_CHANGED|MetadataChangedException")
 _OUTSIDE = re.compile(r"DELTA_REPLACE_WHERE_MISMATCH")
 _REFUSED = re.compile(r"clickmill refuses: ([^\n]*?)(?: SQLSTATE|$)", re.MULTILINE)
-_CREATED_TWICE = re.compile(
-    r"DELTA_PROTOCOL_CHANGED|DELTA_METADATA_CHANGED|DELTA_CONCURRENT|ALREADY_EXISTS|NON_EMPTY"
+_SCHEMA_MOVED = re.compile(
+    r"DELTA_PROTOCOL_CHANGED|DELTA_METADATA_CHANGED|MetadataChangedException|ProtocolChangedException|ALREADY_EXISTS"
 )
 
 
@@ -173,13 +174,16 @@ class Tables:
         if "replaceWhere" in options:
             writer = writer.option("replaceWhere", options["replaceWhere"])
         with _named_errors(self.path(name), options.get("replaceWhere", "")):
-            if self._is_catalog:
-                writer.saveAsTable(self.path(name))
-            else:
-                writer.save(self.path(name))
+            _again_if_the_schema_moved(partial(self._save, writer, name))
         written = self._own_commit(name)
         self._pins[name] = self.versions_out[name] = written.version
         return written
+
+    def _save(self, writer: DataFrameWriter, name: str) -> None:
+        if self._is_catalog:
+            writer.saveAsTable(self.path(name))
+        else:
+            writer.save(self.path(name))
 
     def _frame(self, name: str, rows: DataFrame | pa.Table | list[dict[str, Any]]) -> DataFrame:
         if isinstance(rows, list):
@@ -199,14 +203,8 @@ class Tables:
         parts = f" PARTITIONED BY ({', '.join(table.partition_by)})" if table.partition_by else ""
         checks = ", ".join(f"'delta.constraints.{key}' = '{_escaped(rule)}'" for key, rule in table.checks.items())
         properties = f" TBLPROPERTIES ({checks})" if checks else ""
-        for attempt in range(5):
-            try:
-                self.spark.sql(f"CREATE TABLE IF NOT EXISTS {target} ({columns}) USING delta{parts}{properties}")
-                return
-            except PySparkException as error:
-                if attempt == 4 or not _CREATED_TWICE.search(str(error)):
-                    raise
-                time.sleep(0.5 * (attempt + 1))  # another process is creating the same table
+        statement = f"CREATE TABLE IF NOT EXISTS {target} ({columns}) USING delta{parts}{properties}"
+        _again_if_the_schema_moved(lambda: self.spark.sql(statement))
 
     # --- the log -------------------------------------------------------------------------
 
@@ -275,6 +273,18 @@ def _with_rules(name: str, table: Table, frame: DataFrame, present: list[str]) -
     for message, broken in reversed(rules):
         refusal = F.when(broken, F.raise_error(F.lit(f"clickmill refuses: {message}"))).otherwise(refusal)
     return frame.select(*(refusal.alias(c) if c == carrier else F.col(f"`{c}`") for c in present))
+
+
+def _again_if_the_schema_moved(write: Callable[[], object]) -> None:
+    """Two writers of different days may both create the table or both add a column: the later one tries again."""
+    for attempt in range(5):
+        try:
+            write()
+            return
+        except PySparkException as error:
+            if attempt == 4 or not _SCHEMA_MOVED.search(str(error)):
+                raise
+            time.sleep(0.5 * (attempt + 1))
 
 
 @contextmanager

@@ -1,0 +1,35 @@
+"""The whole chain for one day in one Spark session: stale and missing days first, then the window's models.
+
+Makes every missing or stale day of the window, trains, calibrates and judges --models, and ends with
+the leaderboard and the report.
+"""
+
+from clickmill.job import Job, Run, perform
+from clickmill.jobs import build_features, calibrate, downsample, evaluate, ingest, simulate, train_logreg
+from clickmill.publish import publish
+from clickmill.staleness import stale_days
+
+DAY_JOBS = (simulate.JOB, ingest.JOB, build_features.JOB, downsample.JOB)
+WINDOW_JOBS = (train_logreg.JOB, calibrate.JOB, evaluate.JOB)
+
+
+def main(run: Run) -> None:
+    for job in DAY_JOBS if run.cfg.simulated else DAY_JOBS[1:]:
+        days = stale_days(run.tables, job, DAY_JOBS, run.cfg, run.days)
+        if days:
+            with run.progress.step(f"{job.name}, {len(days)} days"):
+                perform(run.sibling(job, days))
+        else:
+            run.say(f"{job.name}: all {len(run.days)} days are fresh")
+    for job in WINDOW_JOBS:
+        with run.progress.step(f"{job.name} of {', '.join(run.models)}"):
+            sibling = run.sibling(job)
+            perform(sibling)
+        run.result |= sibling.result
+    publish(run, tuple(model["model_id"] for model in run.result["models"]))
+
+
+JOB = Job("pipeline", main, works_on="window")
+
+if __name__ == "__main__":
+    JOB.run()

@@ -1,0 +1,126 @@
+"""Config files: layers, and mistakes told by file, key, value and the nearest known key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clickmill.config import Config
+from clickmill.config_files import CONF_DIR, load
+from clickmill.errors import ConfigError
+
+GOOD = """
+warehouse: warehouse/mine
+dataset:
+  name: mine
+  source: {path: log.tsv, format: tsv, columns: [click, a, b, n]}
+  label: click
+  event_time: {kind: row_order, rows_per_day: 100, first_day: 2026-01-01}
+  slots: [a, b]
+  numbers: [n]
+  crosses: [[a, b]]
+models:
+  lr: {kind: logreg, bits: 20}
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    return str(path)
+
+
+def test_later_layers_win_and_the_rest_stays(mine: str, tmp_path: Path) -> None:
+    more = tmp_path / "more.yaml"
+    more.write_text("models: {lr: {l2: 1e-3}}\nsplit: {train: 36h}\n", encoding="utf-8")
+    cfg = load([mine, str(more)], ["sampling.keep_rate=0.3", "models.lr.bits=24"])
+    assert cfg.models["lr"].l2 == 1e-3
+    assert cfg.models["lr"].bits == 24
+    assert (cfg.split.train, cfg.split.test) == ("36h", "1d")
+    assert cfg.sampling.keep_rate == 0.3
+
+
+def test_a_model_is_taken_away_by_null(mine: str) -> None:
+    assert load([mine], ["models.lr=null"]).models == {}
+
+
+def test_every_default_in_base_yaml_is_the_default_of_the_class(mine: str) -> None:
+    """base.yaml is what people read: it may not say something else than the code does without it."""
+    cfg, bare = load([mine]), Config.model_validate({"warehouse": "w", "dataset": load([mine]).dataset})
+    for name in ("ingest", "sampling", "split", "calibration", "predictions", "simulate"):
+        assert getattr(cfg, name) == getattr(bare, name), name
+
+
+BAD = {
+    "unknown key": ("models.lr.bitz=22", "models.lr.bitz: unknown key, found 22; did you mean 'bits'"),
+    "unknown section": ("splitt.train=3d", "splitt: unknown key, found .* did you mean 'split'"),
+    "out of range": ("models.lr.bits=40", "models.lr.bits: found 40: .*less than or equal to 32"),
+    "keep rate of zero": ("sampling.keep_rate=0", "sampling.keep_rate: found 0: .*greater than 0"),
+    "wrong type": ("sampling.seed=often", "sampling.seed: found 'often': .*integer"),
+    "length of time": ("split.train=3w", "split.train: found '3w': .*7d or 36h"),
+    "cross of nothing": ("dataset.crosses=[[a, zz]]", r"cross \['a', 'zz'\] names \['zz'\]"),
+    "slots that differ by case only": ("dataset.slots=[a, A]", "ignoring case"),
+    "bad name": ("dataset.slots=['a-b']", "'a-b' is not a name"),
+    "model's column": (
+        "models.lr.columns.slots=[zz]",
+        r"model lr: slots has no 'zz'; the data set has \['a', 'b'\]",
+    ),
+    "kind of time": ("dataset.event_time.kind=clock", "'column', 'row_order'"),
+    "falling edges": ("features.edges=[3, 2]", "bucket edges must rise"),
+    "unknown kind of model": ("models.lr.kind=forest", "models.lr.kind: found 'forest'"),
+    "literal secret": ("spark.settings={spark.hadoop.fs.s3a.secret.key: hunter2}", "looks like a secret"),
+    "no value": ("sampling.seed", "write --set section.key=value"),
+}
+
+
+@pytest.mark.parametrize(("setting", "says"), BAD.values(), ids=BAD.keys())
+def test_a_mistake_is_told_by_key_value_and_what_is_allowed(mine: str, setting: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as told:
+        load([mine], [setting])
+    assert "hunter2" not in str(told.value).partition("looks like")[2]
+    assert told.value.exit_code == 2
+
+
+def test_a_mistake_in_a_file_names_the_file(tmp_path: Path, mine: str) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("sampling: {keep_rates: 0.1}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"bad\.yaml: sampling\.keep_rates: unknown key.*'keep_rate'"):
+        load([mine, str(bad)])
+
+
+def test_a_file_that_is_not_there_or_no_yaml_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no such file; did you mean env/local\.yaml"):
+        load(["env/locall.yaml"])
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"broken\.yaml: not valid YAML"):
+        load([str(broken)])
+    broken.write_text("- a", encoding="utf-8")
+    with pytest.raises(ConfigError, match="found a list"):
+        load([str(broken)])
+
+
+def test_without_a_data_set_the_message_says_which_there_are() -> None:
+    with pytest.raises(ConfigError, match="no data set is named"):
+        load([])
+
+
+@pytest.mark.parametrize("file", sorted(p.name for p in (CONF_DIR / "datasets").glob("*.yaml")))
+@pytest.mark.parametrize("env", ["local", "cluster", "databricks"])
+def test_every_config_that_clickmill_brings_is_valid(file: str, env: str) -> None:
+    assert load([f"datasets/{file}", f"conf/env/{env}.yaml"]).dataset.slots
+
+
+def test_a_secret_setting_is_redacted_wherever_it_is_stored(mine: str) -> None:
+    cfg = load([mine], ["spark.settings={spark.my.password: '${MY_PASSWORD}', spark.x: y}"])
+    assert cfg.spark.redacted()["spark.my.password"] == "(redacted)"
+    assert cfg.spark.redacted()["spark.x"] == "y"
+
+
+def test_a_digest_hangs_on_its_parts_only(mine: str) -> None:
+    one, other = load([mine]), load([mine], ["sampling.keep_rate=0.5"])
+    assert one.digest("dataset.slots", "features") == other.digest("dataset.slots", "features")
+    assert one.digest("sampling") != other.digest("sampling")
+    assert one.digest() != other.digest()
