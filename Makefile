@@ -5,9 +5,7 @@
 
 BIN := .venv/bin
 # The demo: ten simulated days that end with this one.
-DEMO_CONF := conf/datasets/simulated.yaml
-DEMO_DS := 2026-01-10
-DEMO_DAYS := 10
+DEMO := --conf conf/datasets/simulated.yaml --ds 2026-01-10 --days 10
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -29,8 +27,7 @@ verify: setup ## the slow proofs
 	$(BIN)/pytest -m slow
 
 bench: setup ## the benchmarks, peers side by side (bench/RESULTS.md says what they gave)
-	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
+	@for bench in bench/[a-z]*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
 
 demo: setup ## simulate ten days, run the whole chain, show the leaderboard and the report's path
-	@$(BIN)/clickmill run simulate --conf $(DEMO_CONF) --ds $(DEMO_DS) --days $(DEMO_DAYS)
-	@$(BIN)/clickmill run pipeline --conf $(DEMO_CONF) --ds $(DEMO_DS) --days $(DEMO_DAYS)
+	@$(BIN)/clickmill run pipeline $(DEMO)
