@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from clickmill.errors import ConfigError
 
 NAME = re.compile(r"^[A-Za-z0-9_]+$")
+TABLE_NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){1,2}$")
 DURATION = re.compile(r"^(\d+)([dh])$")
 
 
@@ -437,8 +438,16 @@ class Config(Strict):
 
     @property
     def source_path(self) -> str:
-        """Where the raw log lies, absolute, `{warehouse}` filled in; `{ds}` still stands for the day."""
-        return absolute(self.dataset.source.path.replace("{warehouse}", self.warehouse))
+        """Where the raw log lies, absolute, `{warehouse}` filled in; `{ds}` still stands for the day.
+
+        A Delta table may also be named as a catalogue has it: `schema.table` or `catalog.schema.table`.
+        """
+        path = self.dataset.source.path
+        if self.warehouse_is_catalog:
+            path = path.replace("{warehouse}/", f"{self.warehouse}.")
+        path = path.replace("{warehouse}", self.warehouse)
+        named = self.dataset.source.format == "delta" and TABLE_NAME.match(path)
+        return path if named else absolute(path)
 
     def digest(self, *parts: str) -> str:
         """16 hex digits that change with these parts (`sampling`, `dataset.slots`; all of it: none given)."""
