@@ -342,6 +342,18 @@ class Predictions(Strict):
     """What of `predictions` is stored: all, none, or a keyed share in (0, 1)."""
 
 
+class Score(Strict):
+    model: str | None = None
+    """Folder of a model or of one of its artifacts; the one model of `--models` on `--ds` unless given."""
+    input: str | None = None
+    """The rows to score, in the form of the model's data set; `dataset.source.path` unless given."""
+    output: str | None = None
+    """Folder that is written; `<warehouse>/_scores/<ds>/<model_id>` unless given."""
+    format: Literal["parquet", "delta"] = "parquet"
+    calibration: str | None = None
+    """A file of a calibration, or `none`; the one beside the model unless given."""
+
+
 class Simulate(Strict):
     rows_per_day: int = Field(20_000, gt=0)
     ctr: float = Field(0.03, gt=0, lt=0.5)
@@ -391,6 +403,7 @@ class Config(Strict):
     models: dict[str, ModelSpec] = {}
     calibration: Calibration = Calibration()
     predictions: Predictions = Predictions()
+    score: Score = Score()
     simulate: Simulate = Simulate()
     spark: SparkConf = SparkConf()
     report: str | None = None
@@ -430,6 +443,16 @@ class Config(Strict):
         if self.warehouse_is_catalog:
             raise ConfigError(f"report: missing; warehouse {self.warehouse!r} is a catalogue, so name a file")
         return f"{self.warehouse_path}/_reports/{ds}.html"
+
+    def scores_path(self, ds: date, model_id: str) -> str:
+        """The folder that `score` writes. Raises ConfigError where it cannot be told."""
+        if self.score.output:
+            return absolute(self.score.output)
+        if self.warehouse_is_catalog:
+            raise ConfigError(
+                f"score.output: missing; warehouse {self.warehouse!r} is a catalogue, so name a folder"
+            )
+        return f"{self.warehouse_path}/_scores/{ds}/{model_id}"
 
     @property
     def simulated(self) -> bool:

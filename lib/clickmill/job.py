@@ -243,7 +243,7 @@ def _days(job: Job, cfg: Config, arguments: Arguments) -> tuple[date, ...]:
     assert arguments.ds is not None
     count = arguments.days
     if count is None:
-        count = 1 if job.works_on == "days" else window_days(cfg)
+        count = window_days(cfg) if job.works_on == "window" else 1
     return tuple(arguments.ds - timedelta(days=back) for back in reversed(range(count)))
 
 
