@@ -7,6 +7,7 @@ buffers; nothing is done per value in Python. `tests/golden/` holds vectors for 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ RARE = "__rare__"
 """The value that rare and unseen values of a slot are folded into."""
 
 Int32 = NDArray[np.int32]
-Values = Sequence[str | None] | pa.Array | pa.ChunkedArray
+Values: TypeAlias = "Sequence[str | None] | pa.Array | pa.ChunkedArray"
 
 _C1, _C2 = np.uint32(0xCC9E2D51), np.uint32(0x1B873593)
 _K1, _K2 = np.uint64(0x87C37B91114253D5), np.uint64(0x4CF5AD432745937F)
@@ -35,7 +36,8 @@ def hash_slot(slot: str, values: Values) -> Int32:
     """
     offsets, data = _buffers(values)
     prefix = np.frombuffer(f"{slot}=".encode(), np.uint8)
-    return _hash32(prefix, offsets, data, np.uint32(SEED))
+    hashes: Int32 = _hash32(prefix, offsets, data, np.uint32(SEED))
+    return hashes
 
 
 def missing_hash(slot: str) -> np.int32:
@@ -65,7 +67,8 @@ def hash_cross(name: str, parts: Sequence[tuple[str, Int32]]) -> Int32:
         raise ValueError(f"cross {name!r}: its parts have {[len(hashes) for _, hashes in parts]} rows")
     table = np.ascontiguousarray(np.column_stack([hashes for _, hashes in parts]), dtype=np.int32)
     missing = np.array([missing_hash(slot) for slot, _ in parts], dtype=np.int32)
-    return _hash_rows(table, missing, missing_hash(name), np.uint32(SEED))
+    hashes: Int32 = _hash_rows(table, missing, missing_hash(name), np.uint32(SEED))
+    return hashes
 
 
 def bucket(values: NDArray[np.floating] | pa.Array, edges: Sequence[float]) -> NDArray[np.int64]:
@@ -114,7 +117,8 @@ def keyed_uniform(purpose: str, seed: int, keys: Values) -> NDArray[np.float64]:
     offsets, data = _buffers(keys)
     prefix = np.frombuffer(f"{purpose}{SEPARATOR}".encode(), np.uint8)
     first = _hash128(prefix, offsets, data, np.uint64(seed))[:, 0]
-    return (first >> np.uint64(11)).astype(np.float64) / 2.0**53
+    uniform: NDArray[np.float64] = (first >> np.uint64(11)).astype(np.float64) / 2.0**53
+    return uniform
 
 
 def _text(values: Values) -> pa.Array:
@@ -169,6 +173,12 @@ def _end32(h, k, length):  # type: ignore[no-untyped-def]
     return np.uint32(h ^ (h >> np.uint32(16)))
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _word32(data, at):  # type: ignore[no-untyped-def]
+    word = np.uint32(data[at]) | np.uint32(data[at + 1]) << np.uint32(8)
+    return word | np.uint32(data[at + 2]) << np.uint32(16) | np.uint32(data[at + 3]) << np.uint32(24)
+
+
 @njit(cache=True, nogil=True)
 def _hash32(prefix, offsets, data, seed):  # type: ignore[no-untyped-def]
     out = np.empty(len(offsets) - 1, np.int32)
@@ -178,14 +188,23 @@ def _hash32(prefix, offsets, data, seed):  # type: ignore[no-untyped-def]
         held += 1
         if held == 4:
             start, carried, held = _mix32(start, carried), np.uint32(0), 0
+    shift = np.uint64(8 * held)
     for i in range(len(out)):
-        h, k, n = start, carried, held
-        for j in range(offsets[i], offsets[i + 1]):
-            k |= np.uint32(data[j]) << np.uint32(8 * n)
+        h, k = start, np.uint64(carried)  # k: the bytes not yet mixed, `held` of them after each whole word
+        at, end = offsets[i], offsets[i + 1]
+        while at + 4 <= end:
+            k |= np.uint64(_word32(data, at)) << shift
+            h = _mix32(h, np.uint32(k))
+            k >>= np.uint64(32)
+            at += 4
+        n = held
+        for j in range(at, end):
+            k |= np.uint64(data[j]) << np.uint64(8 * n)
             n += 1
-            if n == 4:
-                h, k, n = _mix32(h, k), np.uint32(0), 0
-        out[i] = np.int32(_end32(h, k, len(prefix) + offsets[i + 1] - offsets[i]))
+        if n >= 4:
+            h = _mix32(h, np.uint32(k))
+            k >>= np.uint64(32)
+        out[i] = np.int32(_end32(h, np.uint32(k), len(prefix) + end - offsets[i]))
     return out
 
 
@@ -263,7 +282,7 @@ def _hex(raw):  # type: ignore[no-untyped-def]
     place = 0
     for i in range(raw.shape[0]):
         for j in range(raw.shape[1]):
-            for digit in (raw[i, j] >> 4, raw[i, j] & 15):
+            for digit in (int(raw[i, j]) // 16, int(raw[i, j]) % 16):
                 out[place] = digit + (48 if digit < 10 else 87)
                 place += 1
     return out

@@ -20,7 +20,8 @@ def keep(event_id: Values, label: ArrayLike, keep_rate: float, seed: int) -> NDA
     """
     check_keep_rate(keep_rate)
     uniform = hashing.keyed_uniform("sample", seed, event_id)
-    return (np.asarray(label) != 0) | (uniform < keep_rate)
+    kept: NDArray[np.bool_] = (np.asarray(label) != 0) | (uniform < keep_rate)
+    return kept
 
 
 def weights(label: ArrayLike, keep_rate: float) -> NDArray[np.float64]:
