@@ -1,0 +1,59 @@
+"""click_log → features, and features → feature_audit, on Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from functools import partial
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import FloatType, IntegerType, StructField, StructType
+
+from clickmill import hashing
+from clickmill.config import Config
+from clickmill.features import audit, worker
+from clickmill.features.worker import FIXED, FeatureSpec
+from clickmill.tables import Tables
+
+HISTORY_DAYS = 7
+"""A value counts as unseen when it did not stand on one of so many days before."""
+
+
+def build_features(log: DataFrame, cfg: Config) -> DataFrame:
+    """Hashed slots, crosses and buckets, raw numbers and carried columns, a row an impression."""
+    spec = FeatureSpec.of(cfg.dataset, cfg.features)
+    carried = _carried(cfg)
+    needed = list(dict.fromkeys([*FIXED, *spec.slots, *spec.numbers, *carried.values()]))
+    types = {field.name: field for field in log.schema}
+    hashed = [StructField(name, IntegerType()) for name in spec.hashed]
+    numbers = [StructField(f"n_{name}", FloatType()) for name in spec.numbers]
+    kept = [StructField(name, types[source].dataType) for name, source in carried.items()]
+    schema = StructType([*(types[name] for name in FIXED[:-1]), *hashed, *numbers, *kept, types["ds"]])
+    return log.select(*needed).mapInArrow(partial(worker.featurize, spec=spec, carried=carried), schema)
+
+
+def audit_features(tables: Tables, days: Sequence[date], cfg: Config) -> list[dict[str, Any]]:
+    """The rows of feature_audit for these days: (slots + crosses) × bits rows a day come to the driver."""
+    spec = FeatureSpec.of(cfg.dataset, cfg.features)
+    earlier = [min(days) - timedelta(days=back) for back in range(1, HISTORY_DAYS + 1)]
+    rows = tables.read("features", days=[*earlier, *days]).select("ds", *spec.hashed)
+    counted = rows.mapInArrow(worker.count_values, from_arrow_schema(worker.COUNTS))
+    counts = counted.groupBy("ds", "slot", "hash").agg(F.sum("n").alias("n"))
+    missing = {column: _missing(parts) for column, parts in spec.hashed.items()}
+    one = partial(audit.audit_slot, days=tuple(days), bits=cfg.features.audit_bits, missing=missing)
+    audited = counts.groupBy("slot").applyInArrow(one, from_arrow_schema(audit.AUDIT))
+    return audit.with_other_slots([row.asDict() for row in audited.collect()])
+
+
+def _carried(cfg: Config) -> dict[str, str]:
+    """Carried column → column of click_log: slice columns, bootstrap unit, extra labels, the truth."""
+    carried = {f"c_{name}": name for name in cfg.dataset.carry}
+    carried |= {f"c_label_{task}": f"label_{task}" for task in cfg.dataset.labels}
+    return carried | ({"c_p_true": "p_true"} if cfg.dataset.p_true else {})
+
+
+def _missing(parts: tuple[str, ...]) -> int:
+    return int(hashing.missing_hash(parts[0] if len(parts) == 1 else hashing.cross_name(parts)))

@@ -1,0 +1,1 @@
+"""features → sample: every click, and a keyed share of the non-clicks."""
