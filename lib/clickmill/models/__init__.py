@@ -1,0 +1,1 @@
+"""Trained models as files, and what scores with them: no Spark."""
