@@ -1,0 +1,1 @@
+"""A Criteo-shaped click log whose true click probability is known."""

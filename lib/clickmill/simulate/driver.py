@@ -1,0 +1,30 @@
+"""The simulated log as a DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from functools import partial
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from clickmill.config import Simulate
+from clickmill.session import slots
+from clickmill.simulate import worker
+
+
+def simulate(spark: SparkSession, conf: Simulate, days: Sequence[date]) -> DataFrame:
+    """The rows of these days; the same for any number of partitions."""
+    world = worker.World(conf.seed, conf.users, conf.drift, conf.new_value_share, conf.rows_per_day)
+    world = replace(world, intercept=worker.intercept_for(world, conf.ctr))
+    blocks = worker.blocks_a_day(world)
+    first = min(days)
+    wanted = [(day - first).days for day in days]
+    span = (max(wanted) + 1) * blocks
+    numbers = spark.range(0, span, 1, min(conf.partitions or slots(spark), span))
+    if len(wanted) * blocks < span:
+        numbers = numbers.where(F.floor(F.col("id") / blocks).isin(wanted))
+    return numbers.mapInArrow(partial(worker.rows, world=world, first=first), from_arrow_schema(worker.RAW_LOG))
