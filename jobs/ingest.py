@@ -20,7 +20,10 @@ JOB = Job(
     works_on="days",
     reads="raw_log",
     writes="click_log",
-    config=("dataset", "ingest"),
+    config=tuple(
+        f"dataset.{part}"
+        for part in ("source", "label", "labels", "event_time", "event_id", "p_true", "slots", "numbers", "carry")
+    ),
 )
 
 if __name__ == "__main__":
