@@ -84,7 +84,7 @@ def _refused(block: raw.Block, scores: Scores | None) -> Iterator[tuple[int, str
     """(line in the stream, reason) of the block's lines without p, in order."""
     bad = [(place, reason) for place, reason in block.refused]
     if scores is not None:
-        rows = np.flatnonzero(scores.reason != None)  # noqa: E711
+        rows = np.flatnonzero(np.isnan(scores.p))
         bad += [(int(block.place[row]), str(scores.reason[row])) for row in rows]
     for place, reason in sorted(bad):
         yield block.first_line + place, reason

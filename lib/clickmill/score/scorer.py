@@ -71,16 +71,18 @@ class Scorer:
     def score(self, raw: Mapping[str, pa.Array]) -> Scores:
         """p of n rows from the columns `needed`, as text or typed. A number that is none refuses its row."""
         n = len(next(iter(raw.values())))
-        reason = np.full(n, None, object)
+        reason, refused = np.full(n, None, object), np.zeros(n, bool)
         columns = {name: values.text(raw[name]) for name in self.spec.slots}
         for name in self.spec.numbers:
             number, valid = values.numbers(raw[name])
-            reason[~valid & ~values.missing(raw[name]) & (reason == None)] = f"bad_number:{name}"  # noqa: E711
+            if not valid.all():
+                bad = ~valid & ~values.missing(raw[name])
+                reason[bad & ~refused] = f"bad_number:{name}"
+                refused |= bad
             columns[name] = pa.array(number, pa.float64(), mask=~valid)
         features = pa.RecordBatch.from_pydict(hash_columns(columns, self.spec))
         p_sampled = expit(self.model.margins(features))
         p = self._recalibrated(p_sampled)
-        refused = reason != None  # noqa: E711
         p_sampled[refused] = p[refused] = np.nan
         return Scores(p_sampled, p, reason)
 

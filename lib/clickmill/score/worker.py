@@ -75,7 +75,7 @@ def _split(row: Mapping[str, Any], form: parse.TextForm, scorer: Scorer, schema:
 
 def _scored(columns: Mapping[str, pa.Array], scorer: Scorer, schema: pa.Schema) -> pa.RecordBatch:
     scores = scorer.score(columns)
-    refused = np.asarray(scores.reason != None)  # noqa: E711  (element by element)
+    refused = np.isnan(scores.p)
     arrays = [
         *columns.values(),
         pa.array(scores.p_sampled, mask=refused),
