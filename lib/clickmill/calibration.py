@@ -54,6 +54,12 @@ def expit(z: npt.ArrayLike) -> Array:
     return np.clip(1 / (1 + np.exp(-bounded)), CLIP, 1 - CLIP)
 
 
+def logistic(margins: Array) -> Array:
+    """1 / (1 + e^−m) for margins of any size; 0 and 1 where that is the nearest number."""
+    with np.errstate(over="ignore"):
+        return np.asarray(1.0 / (1.0 + np.exp(-margins)), np.float64)
+
+
 @dataclass(frozen=True)
 class Calibrator:
     """A rising function from p to p, learnt on validation time.

@@ -38,9 +38,9 @@ _MODEL_KEYS = {"ds": DAY, "model_id": STRING, "run_id": STRING}
 
 TABLES: dict[str, Table] = {
     "raw_log": Table(
-        columns={"ds": DAY},
+        columns={"event_id": STRING, "time": TIME, "click": TINY, "p_true": DOUBLE, "ds": DAY},
         partition_by=("ds",),
-        required=("ds",),
+        required=("event_id", "time", "click", "ds"),
         extra=("",),
     ),
     "click_log": Table(
@@ -183,6 +183,22 @@ TABLES: dict[str, Table] = {
         },
         partition_by=("ds", "model_id"),
         required=("ds", "model_id", "stage", "bin"),
+    ),
+    "decisions": Table(
+        columns={
+            "ds": DAY,
+            "at": TIME,
+            "run_id": STRING,
+            "challenger": STRING,
+            "challenger_digest": STRING,
+            "champion_before": STRING,
+            "champion_before_digest": STRING,
+            "champion": STRING,
+            "champion_digest": STRING,
+            "promoted": FLAG,
+            "rules": STRING,
+        },
+        required=("ds", "at", "run_id", "promoted"),
     ),
     "runs": Table(
         columns={

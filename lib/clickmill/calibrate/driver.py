@@ -1,0 +1,95 @@
+"""features of validation time → a calibrator for every model, in one pass on Spark."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from clickmill.calibrate import worker
+from clickmill.calibrate.fit import Choice, choose
+from clickmill.champion import needed_columns
+from clickmill.config import Calibration, digest
+from clickmill.errors import NoRowsError
+from clickmill.scoring import Contender
+from clickmill.split import Stretch
+
+CALIBRATION = "calibration.json"
+
+
+class Calibrated(NamedTuple):
+    """A contender, the calibrator chosen for it, and what it was chosen from."""
+
+    contender: Contender
+    choice: Choice
+    stretch: Stretch
+    rows: int
+    clicks: int
+
+    @property
+    def calibration_id(self) -> str:
+        """16 hex digits that name model, stretch and calibrator."""
+        return digest([self.contender.digest, str(self.stretch), self.choice.calibrator.to_dict()])
+
+    def row(self, ds: date, run_id: str) -> dict[str, Any]:
+        """The row of `calibrations`."""
+        return {
+            "ds": ds,
+            "model_id": self.contender.model_id,
+            "run_id": run_id,
+            "calibration_id": self.calibration_id,
+            "method": self.choice.calibrator.method,
+            "parameters": json.dumps(self.choice.calibrator.to_dict()),
+            "stretch": json.dumps([self.stretch.start.isoformat(), self.stretch.end.isoformat()]),
+            "candidates": json.dumps(self.choice.log_loss),
+            "rows": self.rows,
+            "clicks": self.clicks,
+        }
+
+    def write(self) -> None:
+        """Puts `calibration.json` beside the artifact, for scoring without Spark: aside first, then renamed."""
+        content = {
+            "calibration_id": self.calibration_id,
+            "artifact": self.contender.digest,
+            "calibrator": self.choice.calibrator.to_dict(),
+            "stretch": [self.stretch.start.isoformat(), self.stretch.end.isoformat()],
+            "log_loss": self.choice.log_loss,
+            "rows": self.rows,
+            "clicks": self.clicks,
+        }
+        place = Path(self.contender.artifact).parent / CALIBRATION
+        aside = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
+        aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        aside.replace(place)
+
+
+def calibrate(
+    features: DataFrame, contenders: Sequence[Contender], *, stretch: Stretch, conf: Calibration
+) -> tuple[Calibrated, ...]:
+    """A calibrator for each contender, fitted on these rows (validation time, full traffic).
+
+    The driver receives at most models × folds × 2^14 cells of whole numbers, so that the result does
+    not hang on the partitioning. Raises NoRowsError for an empty stretch, MissingColumnsError.
+    """
+    rows = features.select("event_id", "label", *needed_columns(features, contenders))
+    count = partial(worker.count, contenders=tuple(contenders), folds=conf.folds, seed=conf.seed)
+    counted = rows.mapInArrow(count, from_arrow_schema(worker.CELLS)).groupBy("model_id", "cell")
+    cells = counted.agg(*(F.sum(name).alias(name) for name in ("rows", "clicks", "logits"))).toArrow()
+    if not cells.num_rows:
+        raise NoRowsError(f"features: no rows in validation time, {stretch}")
+    found = []
+    for contender in contenders:
+        own = cells.filter(pc.equal(cells.column("model_id"), contender.model_id))
+        histogram = worker.histogram_of(own, conf.folds)
+        totals = int(histogram.rows.sum()), int(histogram.clicks.sum())
+        found.append(Calibrated(contender, choose(histogram, conf), stretch, *totals))
+    return tuple(found)

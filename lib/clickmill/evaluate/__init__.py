@@ -1,0 +1,1 @@
+"""features of test time → predictions, metrics and reliability: the judge."""

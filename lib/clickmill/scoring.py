@@ -1,0 +1,60 @@
+"""What judge and calibrator ask of a model on a worker: its probabilities for a batch of rows. No Spark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from clickmill.calibration import logistic, prior_correction
+from clickmill.errors import KeepRateError
+from clickmill.models import artifact
+from clickmill.models.artifact import Model
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A trained model that is judged: a row of `models`, as much of it as scoring needs."""
+
+    model_id: str
+    name: str
+    kind: str
+    artifact: str
+    """Folder of the artifact."""
+    digest: str
+    correction: str
+    """`prior`: p_sampled is corrected by the keep rate; `weight`: it is p already."""
+    keep_rate: float | None
+    seconds: float | None = None
+    """Training took so long."""
+
+    def __post_init__(self) -> None:
+        if self.correction == "prior" and self.keep_rate is None:
+            raise KeepRateError(
+                f"{self.model_id}: the model does not say at which keep rate it was trained: it cannot score"
+            )
+
+    def model(self) -> Model:
+        """The model, loaded once in a worker's life."""
+        return _load(self.artifact)
+
+    def p_sampled(self, batch: pa.RecordBatch) -> Array:
+        """What the model says of each row, (n,)."""
+        return logistic(self.model().margins(batch))
+
+    def prior_corrected(self, p_sampled: Array) -> Array:
+        """p at full traffic before recalibration, (n,)."""
+        if self.correction != "prior" or self.keep_rate is None:
+            return p_sampled
+        return prior_correction(p_sampled, self.keep_rate)
+
+
+@lru_cache(maxsize=16)
+def _load(folder: str) -> Model:
+    return artifact.load(Path(folder))
