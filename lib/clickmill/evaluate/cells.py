@@ -24,6 +24,8 @@ Index = npt.NDArray[np.int64]
 STAGES = ("p_sampled", "prior", "calibrated")
 PAIRS = 1e-6
 """Share of all pairs of a click and a non-click that may lie in cells not known to be ties."""
+PRECISION = 1e-6
+"""How far average precision may hang on the order of rows within cells."""
 MASS = 1e-6
 """Share of the mass that a cell across the edge of an equal-mass bin may have."""
 
@@ -125,24 +127,44 @@ def empty_cells() -> Cells:
 def refinement(cells: Cells) -> tuple[npt.NDArray[np.bool_], Refinement] | None:
     """Which cells to cut and how; None where they are fine enough.
 
-    A cell with a share a of the pairs is cut into parts in proportion to √a, which reaches the goal
-    with the fewest parts if rows are spread evenly: (Σ√a)²·2/PAIRS ≤ 2e6 of them at most.
+    A cell that carries a share a of what is uncertain is cut into parts in proportion to √a, which
+    reaches a goal with the fewest parts where rows are spread evenly: (Σ√a)²·2/goal in all, so at most
+    2e6 for the pairs, whose shares add up to 1 at most.
     """
-    total = cells.clicks.sum() * cells.others.sum()
     loose = cells.low < cells.high
-    share = np.where(loose, cells.clicks * cells.others, 0.0) / (total or 1.0)
-    parts = np.ones(len(share))
-    if share.sum() > PAIRS:
-        parts = np.ceil(np.sqrt(share) * np.sqrt(share).sum() * 2 / PAIRS)
-    mass = (cells.clicks + cells.others) / (cells.clicks + cells.others).sum()
-    above = np.cumsum(mass)
-    across = np.floor(above * ECE_BINS) != np.floor((above - mass) * ECE_BINS)
-    parts = np.where(loose & across & (mass > MASS), np.maximum(parts, np.ceil(2 * mass / MASS)), parts)
-    cut = loose & (parts > 1)
+    pairs = cells.clicks * cells.others / (cells.clicks.sum() * cells.others.sum() or 1.0)
+    parts = np.maximum(_parts(pairs * loose, PAIRS), _parts(_precision(cells) * loose, PRECISION))
+    parts = np.maximum(parts, _parts_across_edges(cells) * loose)
+    cut = parts > 1
     if not cut.any():
         return None
     first = np.concatenate(([0], np.cumsum(parts[cut]))).astype(np.int64)[:-1]
     return cut, Refinement(cells.low[cut], cells.high[cut], parts[cut], first)
+
+
+def _parts(share: Array, goal: float) -> Array:
+    """Into how many parts to cut cells with these shares so that their sum falls below the goal; 1: not at all."""
+    if share.sum() <= goal:
+        return np.ones(len(share))
+    return np.asarray(np.maximum(1.0, np.ceil(np.sqrt(share) * np.sqrt(share).sum() * 2 / goal)))
+
+
+def _precision(cells: Cells) -> Array:
+    """By how much each cell's own order of rows can change average precision, (c,)."""
+    clicks = np.cumsum(cells.clicks[::-1])[::-1]
+    mass = np.cumsum((cells.clicks + cells.others)[::-1])[::-1]
+    above_clicks, above = clicks - cells.clicks, mass - cells.clicks - cells.others
+    worst = above_clicks / np.maximum(above + cells.others, np.finfo(float).tiny)
+    best = clicks / np.maximum(above + cells.clicks, np.finfo(float).tiny)
+    return np.asarray(cells.clicks * np.clip(best - worst, 0, 1) / (clicks[0] or 1.0))
+
+
+def _parts_across_edges(cells: Cells) -> Array:
+    """Cuts of the cells that lie across the edge of an equal-mass bin and are heavy."""
+    mass = (cells.clicks + cells.others) / (cells.clicks + cells.others).sum()
+    above = np.cumsum(mass)
+    across = np.floor(above * ECE_BINS) != np.floor((above - mass) * ECE_BINS)
+    return np.where(across & (mass > MASS), np.ceil(2 * mass / MASS), 1.0)
 
 
 def fine_key(p: Array, cuts: Refinement) -> Index:

@@ -43,7 +43,7 @@ class Tally:
         names = sorted(self.sums)
         arrays: dict[str, Any] = {
             "slices": np.array(names, "U32"),
-            "sums": np.array([self.sums[name] for name in names]).reshape(-1, len(STAGES), len(SUMS)),
+            "slice_sums": np.array([self.sums[name] for name in names]).reshape(-1, len(STAGES), len(SUMS)),
         }
         out = io.BytesIO()
         np.savez(out, **arrays, **self.cells._asdict())
@@ -53,7 +53,7 @@ class Tally:
     def from_bytes(cls, content: bytes) -> Tally:
         """The tally that `to_bytes` wrote."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            sums = dict(zip(arrays["slices"].tolist(), arrays["sums"], strict=True))
+            sums = dict(zip(arrays["slices"].tolist(), arrays["slice_sums"], strict=True))
             return cls(sums, Cells(*(arrays[name] for name in Cells._fields)))
 
     @classmethod

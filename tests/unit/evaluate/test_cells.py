@@ -1,0 +1,142 @@
+"""Ranking figures from cells against the exact ones, on scores that a fixed grid gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from clickmill import metrics
+from clickmill.calibration import expit
+from clickmill.evaluate.cells import (
+    GRID,
+    Cells,
+    Judged,
+    cells_of,
+    empty_cells,
+    fine_key,
+    grid_key,
+    merged,
+    refined,
+    refinement,
+)
+
+
+def rows(label: np.ndarray, p: np.ndarray, weight: np.ndarray | None = None) -> Judged:
+    """Rows whose stages are p, its half, and its square: rising all."""
+    return Judged(label, np.ones(len(p)) if weight is None else weight, (p, p / 2, p**2))
+
+
+def counted(judged: Judged, *, pieces: int = 1) -> tuple[Cells, int]:
+    """Cells fine enough for the figures, counted in so many pieces, and how often they were cut."""
+    p = judged.stages[0]
+    split = [np.isin(np.arange(len(p)) % pieces, piece) for piece in range(pieces)]
+    parts = [judged.take(chosen) for chosen in split]
+    cells = merged([cells_of(grid_key(part.stages[0]), part) for part in parts])
+    rounds = 0
+    while (found := refinement(cells)) is not None:
+        cut, cuts = found
+        fine = []
+        for part in parts:
+            key = fine_key(part.stages[0], cuts)
+            fine.append(cells_of(key[key >= 0], part.take(key >= 0)))
+        cells, rounds = refined(cells, cut, merged(fine)), rounds + 1
+        assert rounds < 10
+    return cells, rounds
+
+
+def scores(kind: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    shapes: dict[str, Callable[[], np.ndarray]] = {
+        "spread": lambda: expit(rng.normal(-3.5, 1.5, n)),
+        "within 0.02 logits": lambda: expit(-3.5 + 0.02 * rng.random(n)),
+        "within 1e-9 logits": lambda: expit(-3.5 + 1e-9 * rng.random(n)),
+        "ties": lambda: np.round(expit(rng.normal(-3.5, 1.5, n)), 2),
+        "constant": lambda: np.full(n, 0.03),
+        "0 and 1": lambda: rng.choice([0.0, 0.03, 0.2, 1.0], n),
+        "near 1": lambda: expit(rng.normal(6, 1, n)),
+        "tiny": lambda: expit(rng.normal(-40, 3, n)),
+        "one far off": lambda: np.append(expit(-3.5 + 0.02 * rng.random(n - 1)), 0.9),
+    }
+    return shapes[kind]()
+
+
+KINDS = (
+    "spread",
+    "within 0.02 logits",
+    "within 1e-9 logits",
+    "ties",
+    "constant",
+    "0 and 1",
+    "near 1",
+    "tiny",
+    "one far off",
+)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranking_figures_from_cells_are_the_exact_ones(kind: str, weighted: bool) -> None:
+    rng = np.random.default_rng(KINDS.index(kind))
+    n = 30_000
+    p = scores(kind, rng, n)
+    order = np.argsort(np.argsort(p)) / n
+    label = (rng.random(n) < 0.02 + 0.1 * order).astype(np.int8)  # the ranking means something
+    weight = np.where(label == 1, 1.0, 1 / 0.3) if weighted else np.ones(n)
+    cells, _ = counted(rows(label, p, weight))
+    groups = cells.groups(0)
+    assert metrics.auc_of(groups) == pytest.approx(roc_auc_score(label, p, sample_weight=weight), abs=1e-6)
+    assert metrics.average_precision_of(groups) == pytest.approx(
+        metrics.average_precision(label, p, weight), abs=1e-6
+    )
+    assert metrics.ece_of(groups) == pytest.approx(metrics.expected_calibration_error(label, p, weight), abs=1e-9)
+
+
+def test_the_first_grid_alone_is_not_enough_when_scores_are_close() -> None:
+    rng = np.random.default_rng(1)
+    p = scores("within 0.02 logits", rng, 30_000)
+    label = (rng.random(30_000) < (p - p.min()) / (p.max() - p.min()) / 5).astype(np.int8)
+    coarse = cells_of(grid_key(p), rows(label, p))
+    exact = roc_auc_score(label, p)
+    assert abs(metrics.auc_of(coarse.groups(0)) - exact) > 1e-4
+    fine, rounds = counted(rows(label, p))
+    assert abs(metrics.auc_of(fine.groups(0)) - exact) < 1e-6
+    assert 1 <= rounds <= 3
+
+
+def test_all_stages_share_their_cells() -> None:
+    rng = np.random.default_rng(2)
+    p = scores("spread", rng, 20_000)
+    label = (rng.random(20_000) < p).astype(np.int8)
+    judged = rows(label, p)
+    cells, _ = counted(judged)
+    for stage in range(3):
+        exact = metrics.expected_calibration_error(label, judged.stages[stage])
+        assert metrics.ece_of(cells.groups(stage)) == pytest.approx(exact, abs=1e-9)
+
+
+def test_cells_are_the_same_however_their_rows_come() -> None:
+    rng = np.random.default_rng(3)
+    p = scores("spread", rng, 20_000)
+    label = (rng.random(20_000) < p).astype(np.int8)
+    whole, _ = counted(rows(label, p))
+    parts, _ = counted(rows(label, p), pieces=7)
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_grid_rises_with_p() -> None:
+    p = np.sort(np.concatenate([[0.0, 5e-324, 1.0], np.random.default_rng(4).random(1000), 2.0 ** -np.arange(60)]))
+    key = grid_key(p)
+    assert np.all(np.diff(key) >= 0)
+    assert (key[0], key[-1]) == (0, GRID - 1)
+
+
+def test_ties_are_never_cut() -> None:
+    label = np.array([0, 1] * 500, np.int8)
+    assert refinement(cells_of(grid_key(np.full(1000, 0.03)), rows(label, np.full(1000, 0.03)))) is None
+
+
+def test_nothing_makes_no_cells() -> None:
+    assert len(merged([empty_cells(), empty_cells()]).key) == 0
