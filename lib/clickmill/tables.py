@@ -267,9 +267,9 @@ def _with_rules(name: str, table: Table, frame: DataFrame, present: list[str]) -
         (f"{name}: a row breaks {key} ({rule})", ~F.coalesce(F.expr(rule), F.lit(False)))
         for key, rule in table.checks.items()
     ]
-    if not rules:
+    carrier = next((column for column in table.required if column not in table.partition_by), None)
+    if carrier is None:  # partition columns alone: Delta itself refuses a null or foreign one
         return frame
-    carrier = next(column for column in table.required if column not in table.partition_by)
     refusal: Column = F.col(carrier)
     for message, broken in reversed(rules):
         refusal = F.when(broken, F.raise_error(F.lit(f"clickmill refuses: {message}"))).otherwise(refusal)

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -43,7 +44,11 @@ def audit_features(tables: Tables, days: Sequence[date], cfg: Config) -> list[di
     counted = rows.mapInArrow(worker.count_values, from_arrow_schema(worker.COUNTS))
     counts = counted.groupBy("ds", "slot", "hash").agg(F.sum("n").alias("n"))
     missing = {column: _missing(parts) for column, parts in spec.hashed.items()}
-    one = partial(audit.audit_slot, days=tuple(days), bits=cfg.features.audit_bits, missing=missing)
+    asked, bits = tuple(days), cfg.features.audit_bits
+
+    def one(table: pa.Table) -> pa.Table:  # a plain function: Spark reads its annotations, which a partial has not
+        return audit.audit_slot(table, days=asked, bits=bits, missing=missing)
+
     audited = counts.groupBy("slot").applyInArrow(one, from_arrow_schema(audit.AUDIT))
     return audit.with_other_slots([row.asDict() for row in audited.collect()])
 
