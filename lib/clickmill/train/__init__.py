@@ -1,1 +1,1 @@
-"""Training of models on several ranks at once: the ring, and one package a kind of model."""
+"""Training of models over many tasks: what all kinds of models share."""

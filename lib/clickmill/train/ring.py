@@ -1,92 +1,101 @@
-"""Sums over ranks. A rank is one of `size` processes that run the same code on different rows."""
+"""Sums across the ranks of a training. Ranks see only `Ring`; how the sums travel is this file's business."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Number = TypeVar("Number", np.float64, np.int64)
-
-TIMEOUT_SECONDS = 1800
-"""How long a rank waits for a slower one; one that is gone is noticed at once, since its sockets close."""
+TIMEOUT_S = 1800
+"""How long a rank waits for a neighbour that is alive (it may still be reading); a dead one is noticed at once."""
 
 
 class Ring(Protocol):
-    """What the ranks share. Every rank must make the same calls in the same order."""
+    """One rank's end of the ring. All ranks must call in the same order with arrays of equal shape and type."""
 
-    @property
-    def rank(self) -> int: ...
+    rank: int
+    size: int
 
-    @property
-    def size(self) -> int: ...
-
-    def sum(self, values: NDArray[Number]) -> NDArray[Number]:
-        """The elementwise sum over all ranks of arrays of one shape: the same bits on each rank."""
+    def sum(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The element-wise sum over all ranks, added in an order that hangs on `size` only. Same shape."""
 
 
 class BrokenRingError(Exception):
-    """Another rank left the ring: its error, not this one, is the cause."""
+    """A neighbour left the ring: it has the error that matters."""
 
 
 class SoloRing:
-    """One rank, alone."""
+    """One process that is all ranks."""
 
     rank = 0
     size = 1
 
-    def sum(self, values: NDArray[Number]) -> NDArray[Number]:
-        return values.copy()
+    def sum(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values
 
 
 class CollectiveRing:
-    """The ring of `xgboost.collective`, inside `connected`."""
+    """A ring of `xgboost.collective`."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+
+    def sum(self, values: NDArray[Any]) -> NDArray[Any]:
         from xgboost import collective
-
-        self._collective = collective
-        self.rank: int = collective.get_rank()
-        self.size: int = collective.get_world_size()
-
-    def sum(self, values: NDArray[Number]) -> NDArray[Number]:
         from xgboost.core import XGBoostError
 
-        flat = np.ascontiguousarray(values).reshape(-1)
         try:
-            summed = self._collective.allreduce(flat, self._collective.Op.SUM)
+            return np.asarray(collective.allreduce(values, collective.Op.SUM)).reshape(values.shape)
         except XGBoostError as error:
-            raise BrokenRingError(str(error).strip().splitlines()[-1]) from None
-        return summed.reshape(values.shape)  # type: ignore[no-any-return]
+            raise BrokenRingError(f"rank {self.rank}: a neighbour left the ring") from error
 
 
-@contextmanager
-def connected(tracker: Mapping[str, str | int], rank: int) -> Iterator[CollectiveRing]:
-    """The ring that the tracker with these `worker_args` makes; leaving it breaks it for whoever is still inside."""
+@contextlib.contextmanager
+def join(rank: int, size: int, address: Mapping[str, Any]) -> Iterator[Ring]:
+    """The ring whose tracker is at `address` (its `worker_args`); leaving it breaks it for whoever is inside."""
+    if size == 1:
+        yield SoloRing()
+        return
     from xgboost import collective
     from xgboost.core import XGBoostError
 
     try:
-        collective.init(**tracker, dmlc_task_id=f"{rank:08d}", dmlc_timeout=TIMEOUT_SECONDS)
+        collective.init(**address, dmlc_task_id=f"{rank:06d}", dmlc_timeout=TIMEOUT_S, dmlc_retry=3)
     except XGBoostError as error:
-        raise BrokenRingError(str(error).strip().splitlines()[-1]) from None
+        raise BrokenRingError(f"rank {rank}: the ring did not close") from error
     try:
-        yield CollectiveRing()
+        if collective.get_rank() != rank:
+            raise RuntimeError(f"rank {rank} became {collective.get_rank()} in the ring")
+        yield CollectiveRing(rank, size)
     finally:
-        try:
+        with contextlib.suppress(XGBoostError):  # the others are gone: there is nobody to take leave of
             collective.finalize()
-        except XGBoostError:  # the others are gone: there is nobody to say goodbye to
-            pass
 
 
-def gather(ring: Ring, values: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Every rank's array, by rank; their lengths (each (n_r,)) may differ. Takes Σ n_r numbers on each rank."""
-    lengths = np.zeros(ring.size, np.int64)
-    lengths[ring.rank] = len(values)
-    ends = np.cumsum(ring.sum(lengths))
-    own = np.zeros(int(ends[-1]), np.int64)
-    own[ends[ring.rank] - len(values) : ends[ring.rank]] = values
-    return np.split(ring.sum(own), ends[:-1])
+def start_tracker(size: int, host: str) -> tuple[Any, dict[str, Any]]:
+    """A tracker for `size` ranks bound to `host`, and the address to join at. Keep it until all have left."""
+    from xgboost.tracker import RabitTracker
+
+    tracker = RabitTracker(n_workers=size, host_ip=host, sortby="task")
+    tracker.start()
+    return tracker, dict(tracker.worker_args())
+
+
+def gather(ring: Ring, part: NDArray[Any], start: int, length: int) -> NDArray[Any]:
+    """The whole array of `length` of which each rank has the part that begins at its `start`."""
+    if ring.size == 1:
+        return part
+    padded = np.zeros(length, part.dtype)
+    padded[start : start + len(part)] = part
+    return ring.sum(padded)
+
+
+def gather_uneven(ring: Ring, part: NDArray[Any]) -> NDArray[Any]:
+    """The parts of all ranks one after the other; a part may be empty."""
+    sizes = np.zeros(ring.size, np.int64)
+    sizes[ring.rank] = len(part)
+    sizes = ring.sum(sizes)
+    return gather(ring, part, int(sizes[: ring.rank].sum()), int(sizes.sum()))

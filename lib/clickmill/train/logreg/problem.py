@@ -80,7 +80,7 @@ class Problem:
         return out
 
     def line(self, start: Doubles, step: Doubles, t: float) -> Line:
-        """Mean loss at margins start + t·step; leaves the residuals there for `gradient`. No pass over the rows."""
+        """Mean loss at margins start + t·step; keeps the residuals for `gradient`. No gather."""
         found = kernels.line(start, step, t, self.rows.label, self.weight, self.residual, self.curvature)
         return Line(*(self.ring.sum(np.array(found)) / self.totals.weight).tolist())
 
@@ -106,7 +106,7 @@ class Problem:
             raise NoRowsError("logreg: the training stretch has no rows")
         if totals.clicks in (0, totals.rows):
             raise DegenerateLabelsError(
-                f"logreg: all {totals.rows} training labels are {int(totals.clicks > 0)}: there is nothing to learn"
+                f"logreg: all {totals.rows} training labels are {int(totals.clicks > 0)}: nothing to learn"
             )
 
     def base_margin(self) -> float:

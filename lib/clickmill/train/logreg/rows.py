@@ -97,7 +97,9 @@ def find_active(rows: Rows, ring: Ring, *, slots: Sequence[str], bits: int, min_
 
     Equal on every rank. A rank holds at most the list of features there are, never another's rows.
     """
-    index, counts = (_dense if bits <= DENSE_BITS else _sparse)(rows, ring, bits, min_count)
+    index, counts = _dense(rows, ring, bits) if bits <= DENSE_BITS else _sparse(rows, ring)
+    often = counts >= min_count
+    index, counts = index[often], counts[often]
     rare = np.empty(0, np.uint32)
     if min_count > 1:
         rare = to_index(np.array([rare_hash(slot) for slot in slots], np.int32), bits).view(np.uint32)
@@ -114,23 +116,21 @@ def find_active(rows: Rows, ring: Ring, *, slots: Sequence[str], bits: int, min_
     return Active(Lookup(index, bits), position, fold)
 
 
-def _dense(rows: Rows, ring: Ring, bits: int, min_count: int) -> tuple[UInt32, NDArray[np.int64]]:
+def _dense(rows: Rows, ring: Ring, bits: int) -> tuple[UInt32, NDArray[np.int64]]:
     counts = np.zeros(2**bits, np.int64)
     for block in rows.cells:
         kernels.count(block, counts)
     counts = ring.sum(counts)
-    index = np.flatnonzero(counts >= min_count)
+    index = np.flatnonzero(counts)
     return index.astype(np.uint32), counts[index]
 
 
-def _sparse(rows: Rows, ring: Ring, bits: int, min_count: int) -> tuple[UInt32, NDArray[np.int64]]:
+def _sparse(rows: Rows, ring: Ring) -> tuple[UInt32, NDArray[np.int64]]:
     index, counts = np.empty(0, np.uint32), np.empty(0, np.int64)
     for block in rows.cells:
         found, times = np.unique(block.view(np.uint32), return_counts=True)
         index, counts = _merged(np.concatenate((index, found)), np.concatenate((counts, times.astype(np.int64))))
-    index, counts = _merged(gather_uneven(ring, index), gather_uneven(ring, counts))
-    often = counts >= min_count
-    return index[often], counts[often]
+    return _merged(gather_uneven(ring, index), gather_uneven(ring, counts))
 
 
 def _merged(index: UInt32, counts: NDArray[np.int64]) -> tuple[UInt32, NDArray[np.int64]]:

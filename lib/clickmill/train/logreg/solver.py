@@ -228,7 +228,9 @@ def _orthant_step(
     """OWL-QN: backtracks along the direction projected onto the orthant that θ and −steepest point into."""
     along, down = problem.penalised(direction), problem.penalised(steepest)
     along[along * down > 0] = 0.0
-    orthant = np.where(problem.penalised(point.theta) != 0, np.sign(problem.penalised(point.theta)), -np.sign(down))
+    orthant = np.where(
+        problem.penalised(point.theta) != 0, np.sign(problem.penalised(point.theta)), -np.sign(down)
+    )
     t = 1.0
     for _ in range(30):
         theta = point.theta + t * direction

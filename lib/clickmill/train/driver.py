@@ -1,0 +1,94 @@
+"""Barrier stages: so many tasks at once, a ring between them, and the right error when one fails. Spark."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from clickmill import session
+from clickmill.errors import NotEnoughSlotsError, RankError
+from clickmill.train import report, ring
+from clickmill.train.report import Row
+from clickmill.train.ring import BrokenRingError, Ring
+
+Work = Callable[[Iterator[pa.RecordBatch], Ring], Iterator[pa.RecordBatch]]
+"""What a rank does with its batches (none, where it reads its own) and its end of the ring → report rows."""
+
+_LOST = re.compile(r"barrier task ResultTask\(\d+, (\d+)\)")
+
+
+def ranks_for(spark: SparkSession, asked: int | None) -> int:
+    """How many ranks to start. Raises NotEnoughSlotsError: a barrier stage without its slots waits for ever."""
+    slots = session.slots(spark)
+    if asked is not None and asked > slots:
+        raise NotEnoughSlotsError(
+            f"{asked} ranks need {asked} slots, and Spark has {slots}: lower `ranks`, or give Spark more cores"
+        )
+    return slots if asked is None else asked
+
+
+def run(spark: SparkSession, work: Work, *, ranks: int, frame: DataFrame | None = None) -> list[Row]:
+    """Runs `work` on every rank of one barrier stage and returns what they report, by rank.
+
+    frame: rows that Spark hands to the ranks; without it they get none and read their own. Raises the
+    first rank's own error (see `report.checked`), RankError with the number of a rank that was killed.
+    The stage is a result stage, which Spark does not try again.
+    """
+    ranks = ranks_for(spark, ranks)
+    rows = spark.range(0, ranks, 1, ranks) if frame is None else frame.repartition(ranks)
+    on_rank = partial(_on_rank, work=work, local=_is_local(spark))
+    try:
+        told = rows.mapInArrow(on_rank, report.DDL, barrier=True).collect()
+    except PySparkException as error:
+        lost = _LOST.search(str(error))
+        if lost is None:
+            raise
+        raise RankError(f"rank {lost[1]} was killed or lost: {_cause(str(error))}") from None
+    found = [Row(row.rank, row.kind, json.loads(row.value), row.data) for row in told]
+    return report.checked(sorted(found, key=lambda row: row.rank))
+
+
+def _on_rank(batches: Iterator[pa.RecordBatch], *, work: Work, local: bool) -> Iterator[pa.RecordBatch]:
+    """Joins the ring that rank 0 tells of, does the work, and reports an error before the ring is left."""
+    from pyspark import BarrierTaskContext
+
+    context = BarrierTaskContext.get()
+    rank, hosts = context.partitionId(), [info.address for info in context.getTaskInfos()]
+    size = len(hosts)
+    tracker: Any = None
+    address: dict[str, Any] = {}
+    if rank == 0 and size > 1:
+        tracker, address = ring.start_tracker(size, "127.0.0.1" if local else hosts[0].rpartition(":")[0])
+    address = json.loads(context.allGather(json.dumps(address))[0])
+    told: list[pa.RecordBatch] = []
+    try:
+        with ring.join(rank, size, address) as joined:
+            try:
+                told = list(work(batches, joined))
+            except BrokenRingError as error:
+                told = [report.failed(rank, error, broken=True)]
+            except Exception as error:  # noqa: BLE001  (whatever it is, the driver must hear this rank's own)
+                told = [report.failed(rank, error, broken=False)]
+    except Exception as error:  # noqa: BLE001  (joining or leaving failed: a neighbour is gone)
+        told = told or [report.failed(rank, error, broken=True)]
+    if tracker is not None:
+        tracker.free()
+    yield from told
+
+
+def _is_local(spark: SparkSession) -> bool:
+    return (spark.conf.get("spark.master", "") or "").startswith("local")
+
+
+def _cause(text: str) -> str:
+    """The line of a Spark error that says most."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if "crashed" in line or "exited" in line or "lost" in line.lower()]
+    return (telling or lines)[0][:300]

@@ -1,0 +1,194 @@
+"""Trains one logistic regression from `sample` and saves it. Spark only starts the ranks."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from clickmill import __version__, reader
+from clickmill.config import Config, LogregSpec, digest
+from clickmill.errors import ConfigError, MissingTableError, UnsupportedTableError
+from clickmill.models import artifact
+from clickmill.models.card import Card
+from clickmill.models.logreg import LogregModel, column_slots, feature_columns
+from clickmill.reader import Shard
+from clickmill.split import Stretch, Stretches
+from clickmill.tables import Tables
+from clickmill.train import driver
+from clickmill.train.logreg import worker
+from clickmill.train.logreg.worker import Fitted, Task, WarmStart
+from clickmill.train.ring import Ring
+
+TRAINING = ("label", "weight", "keep_rate")
+PART = "part"
+
+
+@dataclass(frozen=True)
+class Files:
+    """A rank's rows straight from the tables' files."""
+
+    shards: tuple[Shard, Shard]
+    stretches: tuple[Stretch, Stretch]
+    columns: tuple[str, ...]
+
+    def training(self) -> Iterator[pa.RecordBatch]:
+        return reader.read(self.shards[0], columns=[*self.columns, *TRAINING], stretch=self.stretches[0])
+
+    def validation(self) -> Iterator[pa.RecordBatch]:
+        return reader.read(self.shards[1], columns=[*self.columns, "label"], stretch=self.stretches[1])
+
+
+class Handed:
+    """A rank's rows as Spark handed them over: both stretches in one stream, told apart by `part`."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._parts: tuple[list[pa.RecordBatch], list[pa.RecordBatch]] = ([], [])
+        for batch in batches:
+            which = batch.column(PART).to_numpy(zero_copy_only=False)
+            for part, kept in enumerate(self._parts):
+                kept.append(batch.filter(pa.array(which == part)))
+
+    def training(self) -> list[pa.RecordBatch]:
+        return self._parts[0]
+
+    def validation(self) -> list[pa.RecordBatch]:
+        return self._parts[1]
+
+
+def train(
+    tables: Tables, cfg: Config, *, name: str, ds: date, stretches: Stretches, dry_run: bool = False
+) -> dict[str, Any]:
+    """Trains model `name` of the config and returns its row of `models`, its artifact saved.
+
+    Reads the pinned versions of `sample` (train stretch) and `features` (validation stretch). Raises
+    NoRowsError, KeepRateError, DegenerateLabelsError for data that cannot be trained on,
+    NotEnoughSlotsError, RankError. `dry_run`: trains, saves nothing.
+    """
+    spec = cfg.models[name]
+    start = time.perf_counter()
+    columns = feature_columns(spec, cfg.dataset)
+    task = Task(spec, columns, column_slots(columns, cfg.dataset), _warm_start(tables, spec))
+    fitted = fit(tables, task, stretches=stretches, sample_id=cfg.sampling.sample_id)
+    card = _card(tables, cfg, name, ds, stretches, fitted)
+    saved = artifact.Saved("", "", 0) if dry_run else artifact.save(cfg.artifact_root, card, _arrays(fitted))
+    return {
+        "model_id": card.model_id,
+        "name": name,
+        "kind": card.kind,
+        "spec": json.dumps(card.spec),
+        "stretches": json.dumps(card.stretches),
+        "keep_rate": card.keep_rate,
+        "correction": card.correction,
+        "versions": json.dumps(card.tables),
+        "artifact": saved.path,
+        "digest": saved.digest,
+        "bytes": saved.bytes,
+        "rows": fitted.figures["rows"],
+        "clicks": fitted.figures["clicks"],
+        "training": json.dumps(fitted.figures),
+        "status": "trained" if fitted.figures["converged"] else "not converged",
+        "seconds": time.perf_counter() - start,
+        "run_id": tables.run_id,
+        "ds": ds,
+    }
+
+
+def fit(tables: Tables, task: Task, *, stretches: Stretches, sample_id: str) -> Fitted:
+    """Runs the ranks on the rows of `sample` and `features`, through files, or through Spark where it must be."""
+    spark = tables.spark
+    ranks = driver.ranks_for(spark, task.spec.ranks)
+    where = {"sample_id": sample_id}
+    try:
+        sources = _files(tables, task, stretches, where, ranks)
+    except UnsupportedTableError:
+        frame = _frame(tables, task, stretches, where)
+        told = driver.run(spark, partial(_work_on_frame, task=task), ranks=ranks, frame=frame)
+    else:
+        told = driver.run(spark, partial(_work_on_files, sources=sources, task=task), ranks=ranks)
+    return worker.fitted_from((row.kind, row.value, row.data) for row in told if row.rank == 0)
+
+
+def _work_on_files(
+    _: Iterator[pa.RecordBatch], ring: Ring, *, sources: tuple[Files, ...], task: Task
+) -> Iterator[pa.RecordBatch]:
+    return worker.rows_of(worker.fit(sources[ring.rank], ring, task), ring.rank)
+
+
+def _work_on_frame(batches: Iterator[pa.RecordBatch], ring: Ring, *, task: Task) -> Iterator[pa.RecordBatch]:
+    return worker.rows_of(worker.fit(Handed(batches), ring, task), ring.rank)
+
+
+def _files(
+    tables: Tables, task: Task, stretches: Stretches, where: Mapping[str, str], ranks: int
+) -> tuple[Files, ...]:
+    if "/" not in tables.warehouse:
+        raise UnsupportedTableError(f"{tables.warehouse}: only the catalogue knows where its files lie")
+    plans = []
+    for table, stretch, only in (("sample", stretches.train, where), ("features", stretches.validation, {})):
+        version = tables.version(table)
+        tables.versions_in.setdefault(table, version)
+        path = tables.path(table)
+        plans.append(reader.plan(path, version=version, days=stretch.days, where=only, shards=ranks))
+    times = (stretches.train, stretches.validation)
+    return tuple(Files(shards, times, task.columns) for shards in zip(*plans, strict=True))
+
+
+def _frame(tables: Tables, task: Task, stretches: Stretches, where: Mapping[str, str]) -> DataFrame:
+    training = tables.read("sample", stretch=stretches.train, where=where)
+    validation = tables.read("features", stretch=stretches.validation)
+    one = F.lit(1.0)
+    return training.select(*task.columns, *TRAINING, F.lit(0).alias(PART)).union(
+        validation.select(*task.columns, "label", one, one, F.lit(1).alias(PART))
+    )
+
+
+def _arrays(fitted: Fitted) -> dict[str, Any]:
+    arrays = {name: getattr(fitted, name) for name in worker.PARTS}
+    return arrays | {"intercept": np.array([fitted.intercept])}
+
+
+def _card(tables: Tables, cfg: Config, name: str, ds: date, stretches: Stretches, fitted: Fitted) -> Card:
+    spec = cfg.models[name].model_dump(mode="json")
+    return Card(
+        model_id=f"{name}-{ds}-{digest(spec)[:8]}",
+        name=name,
+        kind=cfg.models[name].kind,
+        keep_rate=fitted.keep_rate,
+        correction=cfg.models[name].correction,
+        spec=spec,
+        dataset=cfg.dataset.model_dump(mode="json"),
+        edges=list(cfg.features.edges),
+        number_edges={key: list(edges) for key, edges in cfg.features.number_edges.items()},
+        seed=cfg.sampling.seed,
+        stretches=stretches.to_dict(),
+        tables={table: tables.version(table) for table in ("sample", "features")},
+        training=fitted.figures,
+        created_by=__version__,
+    )
+
+
+def _warm_start(tables: Tables, spec: LogregSpec) -> WarmStart | None:
+    """The earlier model that the spec names. Raises MissingTableError, ConfigError where it cannot serve."""
+    if spec.warm_start is None:
+        return None
+    if spec.warm_start == "champion":
+        raise ConfigError("warm_start: champion: there is no champion yet; name a model id of table `models`")
+    found = tables.read("models").where(F.col("model_id") == spec.warm_start).select("artifact").collect()
+    if not found:
+        raise MissingTableError(f"models: there is no model {spec.warm_start!r} to start from")
+    model = artifact.load(found[0]["artifact"])
+    if not isinstance(model, LogregModel) or model.spec.bits != spec.bits:
+        raise ConfigError(f"warm_start: {spec.warm_start} is no logreg of {spec.bits} bits")
+    assert model.card.keep_rate is not None
+    keep_rate = 1.0 if model.card.correction == "weight" else model.card.keep_rate
+    return WarmStart(model.index, model.weight, model.intercept, keep_rate)

@@ -1,0 +1,289 @@
+"""What one rank does: read, find the active features, train along the path of l2, judge, hand back. No Spark."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from clickmill.config import LogregSpec
+from clickmill.errors import KeepRateError
+from clickmill.sampling import single_keep_rate
+from clickmill.train.logreg import kernels, solver
+from clickmill.train.logreg.problem import Doubles, Problem
+from clickmill.train.logreg.rows import Active, Rows, cells, find_active, load, numbers
+from clickmill.train.logreg.solver import Penalty, Solution
+from clickmill.train.ring import Ring, gather_uneven
+
+Batches = Iterable[pa.RecordBatch]
+
+
+class Source(Protocol):
+    """Where a rank's rows come from; each is read once."""
+
+    def training(self) -> Batches:
+        """Batches with the hash columns, `label`, `weight`, `keep_rate`."""
+
+    def validation(self) -> Batches:
+        """Batches at full traffic with the hash columns and `label`."""
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """An earlier model: rising indices, weights, intercept, and the keep rate that its margins are at."""
+
+    index: NDArray[np.uint32]
+    weight: Doubles
+    intercept: float
+    keep_rate: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a rank must know: sent to every rank."""
+
+    spec: LogregSpec
+    columns: tuple[str, ...]
+    slots: tuple[str, ...]
+    """The name that each column is hashed under."""
+    warm_start: WarmStart | None = None
+
+
+@dataclass
+class Fitted:
+    """The model and its figures; equal on every rank. Arrays as in `models.logreg.LogregModel`."""
+
+    index: NDArray[np.uint32]
+    weight: Doubles
+    unseen: Doubles
+    intercept: float
+    keep_rate: float
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Clock:
+    """Seconds spent in each phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def done(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self._last, 4)
+        self._last = now
+
+
+def fit(source: Source, ring: Ring, task: Task, *, say: Callable[[str], None] | None = None) -> Fitted:
+    """Trains on this rank's rows together with the other ranks; every rank gets the same model.
+
+    A rank without rows takes part. Raises NoRowsError, DegenerateLabelsError or KeepRateError on all
+    ranks alike where the rows of all of them cannot be trained on.
+    """
+    spec, clock = task.spec, Clock()
+    rows = load(source.training(), task.columns, spec.bits)
+    clock.done("read")
+    keep_rate = _keep_rate(rows, ring, spec)
+    active = find_active(rows, ring, slots=task.slots, bits=spec.bits, min_count=spec.min_count)
+    for block in rows.cells:
+        active.relabel(block)
+    clock.done("index")
+    weight = rows.weight if spec.correction == "weight" else np.ones(len(rows))
+    problem = Problem(rows, weight, len(active), ring)
+    reference, base_loss = _base(problem)
+    theta = _start(problem, active, task.warm_start, 1.0 if spec.correction == "weight" else keep_rate)
+    path: list[tuple[float, Solution]] = []
+    for l2 in sorted(spec.l2 if isinstance(spec.l2, tuple) else (spec.l2,), reverse=True):
+        solution = solver.minimise(
+            problem,
+            Penalty(l2, spec.l1),
+            theta=theta,
+            reference_norm=reference,
+            max_iterations=spec.max_iterations,
+            tolerance=spec.tolerance,
+        )
+        if say is not None:
+            say(f"l2 {l2:g}: {solution.stopped} after {solution.iterations} iterations, loss {solution.loss:.6f}")
+        path.append((l2, solution))
+        theta = solution.theta
+    clock.done("solve")
+    shift = 0.0 if spec.correction == "weight" else math.log(keep_rate)
+    wholes = [problem.whole(solution.theta) for _, solution in path]
+    judged = _judge(source.validation(), ring, task, active, wholes, shift)
+    best = int(np.argmin(judged.losses)) if len(path) > 1 and judged.weight else len(path) - 1
+    training_loss, training_ne = _training_ne(problem, path[best][1].margins, shift)
+    clock.done("judge")
+    fitted = _fitted(wholes[best], active, spec, keep_rate)
+    fitted.figures = _figures(problem, path, best, base_loss, reference)
+    fitted.figures |= {
+        "train_log_loss": training_loss,
+        "train_ne": training_ne,
+        **judged.figures([l2 for l2, _ in path], best),
+        "active": len(active),
+        "ranks": ring.size,
+        "non_zeros": int(np.count_nonzero(wholes[best][1:-1])),
+        "seconds": clock.seconds,
+    }
+    return fitted
+
+
+def _keep_rate(rows: Rows, ring: Ring, spec: LogregSpec) -> float:
+    """The keep rate of all ranks' rows; under `weight` mixed rates are one average. Raises KeepRateError."""
+    rates = np.unique(gather_uneven(ring, np.array(rows.keep_rates, np.float64))).tolist()
+    if not rates or spec.correction == "prior":
+        return single_keep_rate(rates) if rates else 1.0  # no rows at all: told by Problem
+    if not all(0 < rate <= 1 for rate in rates):
+        raise KeepRateError(f"keep rates must lie in (0, 1], found {rates}")
+    kept = rows.label == 0
+    number, weight = ring.sum(np.array([kept.sum(), rows.weight[kept].sum()]))
+    return float(rates[0]) if len(rates) == 1 else float(number / weight)
+
+
+def _base(problem: Problem) -> tuple[float, float]:
+    """Norm of the loss's gradient, and the loss, where the base rate is all that the model says."""
+    margins = np.full(len(problem.rows), problem.base_margin())
+    loss = problem.line(margins, margins, 0.0).loss
+    gradient = problem.gradient()
+    return math.sqrt(float(problem.dots((gradient, gradient))[0])), loss
+
+
+def _start(problem: Problem, active: Active, warm: WarmStart | None, keep_rate: float) -> Doubles:
+    """This rank's slice of the θ to start from: the base rate, or an earlier model moved to our keep rate."""
+    if warm is None:
+        own = problem.zeros()
+        if problem.low == 0 and len(own):
+            own[0] = problem.base_margin()
+        return own
+    whole = np.zeros(problem.length)
+    found = active.lookup.positions(warm.index.view(np.int32))
+    known = found >= 0
+    whole[active.position[found[known]]] = warm.weight[known]
+    whole[0] = warm.intercept + math.log(warm.keep_rate / keep_rate)
+    return whole[problem.low : problem.high].copy()
+
+
+class Judged(NamedTuple):
+    """Log-loss of p on validation time for each candidate, (k,); Σ v and Σ v·y of its rows."""
+
+    losses: Doubles
+    weight: float
+    clicks: float
+
+    def figures(self, l2: list[float], best: int) -> dict[str, Any]:
+        if not self.weight:
+            return {"validation_rows": 0, "validation_log_loss": None, "validation_ne": None, "per_l2": []}
+        loss = float(self.losses[best])
+        return {
+            "validation_rows": int(self.weight),
+            "validation_clicks": int(self.clicks),
+            "validation_log_loss": loss,
+            "validation_ne": _normalized(loss, self.clicks / self.weight),
+            "per_l2": [{"l2": a, "validation_log_loss": float(b)} for a, b in zip(l2, self.losses, strict=True)],
+        }
+
+
+def _judge(
+    batches: Batches, ring: Ring, task: Task, active: Active, wholes: list[Doubles], shift: float
+) -> Judged:
+    """Scores p (margin + ln w) of validation rows as they stream by: none of them is kept."""
+    sums = np.zeros(len(wholes) + 2)
+    for batch in batches:
+        positions = active.relabel(cells(batch, task.columns, task.spec.bits))
+        label, weight = numbers(batch, "label"), np.ones(batch.num_rows)
+        margins, scratch, other = (np.empty(batch.num_rows) for _ in range(3))
+        for k, whole in enumerate(wholes):
+            kernels.margins(positions, whole, margins)
+            margins += shift
+            sums[k] += kernels.line(margins, margins, 0.0, label, weight, scratch, other)[0]
+        sums[-2:] += len(label), label.sum()
+    sums = ring.sum(sums)
+    return Judged(sums[:-2] / max(sums[-2], 1.0), float(sums[-2]), float(sums[-1]))
+
+
+def _training_ne(problem: Problem, margins: Doubles, shift: float) -> tuple[float, float | None]:
+    """Log-loss and NE of p on the training rows, weighted back to full traffic by `weight`."""
+    rows = problem.rows
+    moved, scratch, other = margins + shift, np.empty(len(rows)), np.empty(len(rows))
+    loss = kernels.line(moved, moved, 0.0, rows.label, rows.weight, scratch, other)[0]
+    loss, weight, clicks = problem.ring.sum(np.array([loss, rows.weight.sum(), rows.weight @ rows.label]))
+    return float(loss / weight), _normalized(float(loss / weight), float(clicks / weight))
+
+
+def _normalized(loss: float, q: float) -> float | None:
+    """Log-loss over the entropy of the click rate q; None where all labels agree."""
+    return loss / -(q * math.log(q) + (1 - q) * math.log1p(-q)) if 0 < q < 1 else None
+
+
+def _fitted(whole: Doubles, active: Active, spec: LogregSpec, keep_rate: float) -> Fitted:
+    """The model as it is stored: with nothing folded, weights of 0 say no more than an absent index."""
+    index, weight = active.index, whole[active.position]
+    if spec.min_count == 1:
+        index, weight = index[weight != 0], weight[weight != 0]
+    return Fitted(index, weight, whole[active.fold], float(whole[0]), keep_rate)
+
+
+def _figures(
+    problem: Problem, path: list[tuple[float, Solution]], best: int, base_loss: float, reference: float
+) -> dict[str, Any]:
+    l2, solution = path[best]
+    return {
+        "rows": problem.totals.rows,
+        "clicks": problem.totals.clicks,
+        "zero_loss": math.log(2.0),
+        "base_rate_loss": base_loss,
+        "base_gradient_norm": reference,
+        "l2": l2,
+        "loss": solution.loss,
+        "objective": solution.objective,
+        "iterations": solution.iterations,
+        "total_iterations": sum(found.iterations for _, found in path),
+        "gradient_norm": solution.gradient_norm,
+        "converged": solution.converged,
+        "stopped": solution.stopped,
+        "history": list(solution.history),
+    }
+
+
+CHUNK_BYTES = 4 * 2**20
+PARTS = ("index", "weight", "unseen")
+
+
+def rows_of(fitted: Fitted, rank: int) -> Iterator[pa.RecordBatch]:
+    """Rank 0's model as rows (`train.driver.REPORT`), arrays cut into pieces; other ranks say they are done."""
+    from clickmill.train.report import report
+
+    if rank:
+        yield report(rank, "done")
+        return
+    figures = fitted.figures | {"intercept": fitted.intercept, "keep_rate": fitted.keep_rate}
+    yield report(rank, "figures", value=figures)
+    for name in PARTS:
+        content = getattr(fitted, name).tobytes()
+        for start in range(0, len(content), CHUNK_BYTES):
+            yield report(rank, name, data=content[start : start + CHUNK_BYTES])
+
+
+def fitted_from(rows: Iterable[tuple[str, Any, bytes | None]]) -> Fitted:
+    """The model from rank 0's rows (kind, value, data) in their order."""
+    arrays: dict[str, bytearray] = {name: bytearray() for name in PARTS}
+    figures: dict[str, Any] = {}
+    for kind, value, data in rows:
+        if kind == "figures":
+            figures = dict(value)
+        elif data is not None:
+            arrays[kind] += data
+    intercept, keep_rate = figures.pop("intercept"), figures.pop("keep_rate")
+    return Fitted(
+        np.frombuffer(bytes(arrays["index"]), np.uint32),
+        np.frombuffer(bytes(arrays["weight"]), np.float64),
+        np.frombuffer(bytes(arrays["unseen"]), np.float64),
+        intercept,
+        keep_rate,
+        figures,
+    )
