@@ -14,7 +14,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
-from pyspark.sql.types import AtomicType, BinaryType
+from pyspark.sql.types import AtomicType, BinaryType, StructType
 
 from clickmill.config import Config, absolute
 from clickmill.errors import MissingColumnsError, MissingTableError, NoRowsError, SchemaError, UsageError
@@ -123,9 +123,7 @@ def _table(tables: Tables, loaded: scorer.Scorer, path: str, days: tuple[date, .
     _check(frame, loaded, path)
     if source.day_column is not None and source.day_column in frame.columns and days:
         frame = frame.where(F.col(f"`{source.day_column}`").cast("date").isin(list(days)))
-    schema = frame.schema
-    for field in from_arrow_schema(pa.schema(list(worker.ADDED))):
-        schema = schema.add(field)
+    schema = StructType([*frame.schema, *from_arrow_schema(pa.schema(list(worker.ADDED)))])
     return frame.mapInArrow(partial(worker.rows, scorer=loaded), schema)
 
 

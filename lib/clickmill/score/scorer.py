@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from clickmill.calibration import Calibrator, expit, prior_correction
+from clickmill.calibration import Calibrator, logistic, prior_correction
 from clickmill.config import Dataset
 from clickmill.errors import ArtifactError
 from clickmill.features.worker import FeatureSpec, cross_column, hash_columns, slot_column
@@ -81,7 +81,7 @@ class Scorer:
                 refused |= bad
             columns[name] = pa.array(number, pa.float64(), mask=~valid)
         features = pa.RecordBatch.from_pydict(hash_columns(columns, self.spec))
-        p_sampled = expit(self.model.margins(features))
+        p_sampled = logistic(self.model.margins(features))
         p = self._recalibrated(p_sampled)
         p_sampled[refused] = p[refused] = np.nan
         return Scores(p_sampled, p, reason)
