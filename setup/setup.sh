@@ -89,22 +89,23 @@ get_uv() {
     # shellcheck disable=SC2086
     pip install -q $from_cache "$cache/wheels" "$pin" 2>/dev/null && return
     # shellcheck disable=SC2086
-    pip download -q --no-deps -d "$cache/wheels" "$pin" && pip install -q $from_cache "$cache/wheels" "$pin"
+    pip download -q --no-deps -d "$cache/wheels" "$pin" 2>/dev/null && pip install -q $from_cache "$cache/wheels" "$pin"
 }
 
 install_packages() {
     if get_uv; then
         # What an earlier set-up fetched is taken without asking the network.
-        uv_install --offline -q -r requirements.lock 2>/dev/null || uv_install -r requirements.lock
+        uv_install --offline -q -r requirements.lock 2>/dev/null || uv_install -r requirements.lock || no_packages
         uv_install --offline -q --no-build-isolation -e .
     else
         say "uv could not be had; pip takes about three times as long"
         grep -v '^uv==' requirements.lock >"$venv/requirements.txt"
-        pip install -q --no-deps -r "$venv/requirements.txt"
+        pip install -q --no-deps -r "$venv/requirements.txt" || no_packages
         pip install -q --no-deps --no-build-isolation -e .
     fi
 }
 
+no_packages() { stop "requirements.lock could not be installed, for the reason above (is there a network?)"; }
 uv_install() { "$venv/bin/uv" pip install --python "$py" --no-deps "$@"; }
 
 started=$(date +%s)
