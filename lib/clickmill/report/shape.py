@@ -112,7 +112,8 @@ def _json(text: str | None) -> dict[str, Any]:
 
 def _remarks(training: Mapping[str, Any]) -> tuple[str, ...]:
     if training.get("converged") is False:
-        return (f"training stopped at its limit of {training.get('iterations')} iterations before it converged",)
+        why = f": {training['stopped']}" if training.get("stopped") else ""
+        return (f"training stopped after {training.get('iterations')} iterations before it converged{why}",)
     return ()
 
 
