@@ -116,6 +116,35 @@ def _pair(item: str) -> tuple[str, str]:
     return slot, value
 
 
+@app.command("score")
+def score(
+    model: Annotated[Path, typer.Option(help="A model's folder: <artifacts>/<model_id>, or one artifact in it.")],
+    calibration: Annotated[
+        str | None, typer.Option(help="A calibration file, or none; the one beside the artifact unless given.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="tsv, csv or jsonl; the data set's own unless given.")
+    ] = None,
+    output: Annotated[str, typer.Option(help="tsv, csv or jsonl.")] = "tsv",
+    ignore_extra: Annotated[
+        bool, typer.Option("--ignore-extra", help="Columns that the data set does not name are no error.")
+    ] = False,
+) -> None:
+    """p for the raw rows on standard input, without Spark: clickmill score --model DIR < log.tsv > p.tsv"""
+    from clickmill.score import local
+
+    local.run(
+        model,
+        sys.stdin.buffer,
+        sys.stdout.buffer,
+        sys.stderr,
+        calibration=calibration,
+        format=form,
+        output=output,
+        ignore_extra=ignore_extra,
+    )
+
+
 @app.command("doctor")
 def doctor(as_json: AsJson = False) -> None:
     """Check this machine: Python, Java, the Delta jars, write access, memory, slots."""
@@ -146,3 +175,7 @@ def main() -> None:
     except ClickmillError as error:
         print(f"clickmill: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
