@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No deadline: the first call of a kernel compiles it, and machines are shared.
+hypothesis_settings.register_profile("clickmill", deadline=None)
+hypothesis_settings.load_profile("clickmill")
 
 
 @pytest.fixture(scope="session")

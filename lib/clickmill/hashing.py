@@ -96,13 +96,17 @@ def to_index(hashes: Int32, bits: int) -> Int32:
 def event_ids(fields: Sequence[pa.Array]) -> pa.Array:
     """32 hex digits for each row: MurmurHash3_x64_128 of its fields joined by U+001F, seed 42.
 
-    fields: string arrays of equal length n; null counts as empty. Equals
-    `mmh3.hash_bytes("\\x1f".join(row), 42).hex()`. Equal rows get equal ids.
+    fields: one or more string arrays of equal length n; null counts as empty. Equal rows get equal ids.
+    The digits are those of the 16 bytes in the order that the reference code writes them: first the low,
+    then the high 64-bit word, each little-endian. Equals `mmh3.hash_bytes("\\x1f".join(row), 42).hex()`,
+    and `mmh3.hash128(…, 42).to_bytes(16, "little").hex()`. Raises ValueError without fields.
     """
+    if not len(fields):
+        raise ValueError("an event id needs at least one field")
     texts = [pc.fill_null(_text(field), "") for field in fields]
     joined = texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, SEPARATOR)
     offsets, data = _buffers(joined)
-    hashes = _hash128(np.empty(0, np.uint8), offsets, data, np.uint64(SEED))
+    hashes = _hash128(np.frombuffer(b"", np.uint8), offsets, data, np.uint64(SEED))
     digits = _hex(hashes.view(np.uint8).reshape(len(offsets) - 1, 16))
     ends = np.arange(len(offsets), dtype=np.int32) * 32
     return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(ends), pa.py_buffer(digits))
@@ -113,7 +117,10 @@ def keyed_uniform(purpose: str, seed: int, keys: Values) -> NDArray[np.float64]:
 
     (first 64 bits of MurmurHash3_x64_128(utf8(purpose ‖ U+001F ‖ key), seed) >> 11) / 2^53. Purposes
     `sample`, `fold` and `boot` are independent of each other. keys: n strings. Returns (n,) float64.
+    Raises ValueError for a seed outside [0, 2^32).
     """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"a seed must lie in [0, 2^32), found {seed}")
     offsets, data = _buffers(keys)
     prefix = np.frombuffer(f"{purpose}{SEPARATOR}".encode(), np.uint8)
     first = _hash128(prefix, offsets, data, np.uint64(seed))[:, 0]
@@ -144,7 +151,9 @@ def _buffers(values: Values) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     offsets = np.zeros(1, np.int64)
     if ends is not None and len(array):
         offsets = np.frombuffer(ends, kind)[array.offset : array.offset + len(array) + 1].astype(np.int64)
-    return offsets, np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    texts = np.frombuffer(b"" if data is None else data, np.uint8)
+    texts.flags.writeable = False  # always, so that numba compiles each kernel once
+    return offsets, texts
 
 
 def _floats(values: NDArray[np.floating] | pa.Array) -> NDArray[np.float64]:
@@ -233,15 +242,6 @@ def _avalanche64(k):  # type: ignore[no-untyped-def]
     return np.uint64(k ^ (k >> np.uint64(33)))
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _word64(buffer, at, count):  # type: ignore[no-untyped-def]
-    """`count` bytes (up to 8) from `at`, little-endian."""
-    word = np.uint64(0)
-    for j in range(count):
-        word |= np.uint64(buffer[at + j]) << np.uint64(8 * j)
-    return word
-
-
 @njit(cache=True, nogil=True)
 def _hash128(prefix, offsets, data, seed):  # type: ignore[no-untyped-def]
     """(n, 2) uint64: MurmurHash3_x64_128 of prefix and value."""
@@ -249,23 +249,26 @@ def _hash128(prefix, offsets, data, seed):  # type: ignore[no-untyped-def]
     longest = 0
     for i in range(n):
         longest = max(longest, offsets[i + 1] - offsets[i])
-    text = np.empty(p + longest, np.uint8)
-    text[:p] = prefix
+    words = np.zeros(2 * ((p + longest) // 16 + 1), np.uint64)
+    text = words.view(np.uint8)  # the machine is little-endian, as Arrow's buffers are
+    for j in range(p):
+        text[j] = prefix[j]
     out = np.empty((n, 2), np.uint64)
     for i in range(n):
         length = p + offsets[i + 1] - offsets[i]
+        blocks = length // 16
         for j in range(p, length):
             text[j] = data[offsets[i] + j - p]
+        for j in range(length, 16 * blocks + 16):
+            text[j] = 0
         h1, h2 = seed, seed
-        blocks = length // 16
         for b in range(blocks):
-            k1, k2 = _word64(text, 16 * b, 8), _word64(text, 16 * b + 8, 8)
+            k1, k2 = words[2 * b], words[2 * b + 1]
             h1 = np.uint64(h1 ^ np.uint64(_left(np.uint64(k1 * _K1), 31) * _K2))
             h1 = np.uint64((_left(h1, 27) + h2) * np.uint64(5) + np.uint64(0x52DCE729))
             h2 = np.uint64(h2 ^ np.uint64(_left(np.uint64(k2 * _K2), 33) * _K1))
             h2 = np.uint64((_left(h2, 31) + h1) * np.uint64(5) + np.uint64(0x38495AB5))
-        rest = length - 16 * blocks
-        k1, k2 = _word64(text, 16 * blocks, min(rest, 8)), _word64(text, 16 * blocks + 8, max(rest - 8, 0))
+        k1, k2 = words[2 * blocks], words[2 * blocks + 1]
         h2 = np.uint64(h2 ^ np.uint64(_left(np.uint64(k2 * _K2), 33) * _K1) ^ np.uint64(length))
         h1 = np.uint64(h1 ^ np.uint64(_left(np.uint64(k1 * _K1), 31) * _K2) ^ np.uint64(length))
         h1 = np.uint64(h1 + h2)
