@@ -1,0 +1,164 @@
+"""The job `evaluate` on Spark and Delta: what it writes against the in-memory figures of the same rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import judged_day
+import numpy as np
+import pyarrow as pa
+import pytest
+from judged_day import DS, KEEP_RATE, save_model
+
+from clickmill import metrics
+from clickmill.calibration import Calibrator, prior_correction
+from clickmill.config import Config
+from clickmill.errors import MissingTableError
+from clickmill.progress import Progress
+
+if TYPE_CHECKING:
+    from clickmill.job import Run
+    from clickmill.tables import Tables
+
+PLATT = Calibrator("platt", slope=0.9, shift=-0.1)
+FIGURES = {
+    "log_loss": metrics.log_loss,
+    "ne": metrics.normalized_entropy,
+    "rig": metrics.relative_information_gain,
+    "calibration_ratio": metrics.calibration_ratio,
+    "brier": metrics.brier_score,
+    "ece": metrics.expected_calibration_error,
+    "auc": metrics.roc_auc,
+    "auc_pr": metrics.average_precision,
+}
+
+
+def evaluate(tables: Tables, *names: str, **changes: Any) -> Run:
+    from clickmill.job import Run
+    from clickmill.jobs.evaluate import JOB
+
+    cfg = Config.model_validate(
+        {
+            "dataset": judged_day.DATASET.model_dump(),
+            "warehouse": tables.warehouse,
+            "models": {name: {"kind": "logreg", "bits": 22} for name in names},
+            "split": {"train": "1d", "validation": "1d", "test": "2d"},
+            "sampling": {"keep_rate": 0.3},
+            **changes,
+        }
+    )
+    days = judged_day.days(4)
+    run = Run(JOB, cfg, tables.spark, tables, tables.run_id, DS, days, names, False, Progress(quiet=True))
+    run.job.main(run)
+    return run
+
+
+def prepare(tables: Tables, log: pa.Table, *models: dict[str, Any], calibrator: Calibrator = PLATT) -> None:
+    import json
+
+    judged_day.write_features(tables, log)
+    tables.write("models", list(models), replace={"ds": DS})
+    rows = [
+        {
+            "ds": DS,
+            "model_id": model["model_id"],
+            "run_id": "r",
+            "calibration_id": "c-" + model["name"],
+            "method": calibrator.method,
+            "parameters": json.dumps(calibrator.to_dict()),
+        }
+        for model in models
+    ]
+    tables.write("calibrations", rows, replace={"ds": DS, "model_id": [row["model_id"] for row in rows]})
+
+
+def figures(tables: Tables, model_id: str) -> dict[tuple[str, str, str], dict[str, Any]]:
+    rows = tables.read("metrics", days=[DS], where={"model_id": model_id}).collect()
+    return {(row["slice"], row["stage"], row["metric"]): row.asDict() for row in rows}
+
+
+def test_figures_are_those_of_the_rows_in_memory_for_every_model_at_every_stage(tables: Tables) -> None:
+    log = judged_day.features(judged_day.days(3), 2000)
+    right = save_model(tables.warehouse, "right")
+    close = save_model(tables.warehouse, "close", slope=0.002, shift=-3.0)  # all scores within 0.02 logits
+    prepare(tables, log, right, close)
+    run = evaluate(tables, "right", "close")
+
+    test = log.filter(pa.compute.is_in(log["ds"], pa.array(judged_day.days(2))))
+    label, truth = test["label"].to_numpy(), test["c_p_true"].to_numpy()
+    for model in (right, close):
+        kept = tables.read("predictions", days=[DS], where={"model_id": model["model_id"]}).toArrow()
+        assert kept.num_rows == 4000
+        p_sampled = dict(zip(kept["event_id"].to_pylist(), kept["p_sampled"].to_pylist(), strict=True))
+        first = np.array([p_sampled[event] for event in test["event_id"].to_pylist()])
+        prior = prior_correction(first, KEEP_RATE)
+        found = figures(tables, model["model_id"])
+        for stage, p in (("p_sampled", first), ("prior", prior), ("calibrated", PLATT.apply(prior))):
+            for name, exact in FIGURES.items():
+                near = 1e-6 if name in ("auc", "auc_pr", "ece") else 1e-12
+                assert found["all", stage, name]["value"] == pytest.approx(exact(label, p), abs=near), (
+                    stage,
+                    name,
+                )
+            to_truth = found["all", stage, "calibration_to_truth"]["value"]
+            assert to_truth == pytest.approx(p.sum() / truth.sum(), rel=1e-12)
+        assert found["all", "prior", "n"]["value"] == 4000
+        assert {row["traffic"] for row in found.values()} == {"full"}
+        of_last_day = found["day=2026-01-10", "prior", "ne"]
+        last = test["ds"].to_numpy() == np.datetime64("2026-01-10")
+        assert of_last_day["value"] == pytest.approx(
+            metrics.normalized_entropy(label[last], prior[last]), rel=1e-12
+        )
+        assert of_last_day["n"] == 2000
+        bins = tables.read("reliability", days=[DS], where={"model_id": model["model_id"]}).collect()
+        assert sum(row["n"] for row in bins if row["stage"] == "calibrated") == pytest.approx(4000)
+
+    shown = {model["name"]: model for model in run.result["models"]}
+    assert (
+        shown["right"]["metrics"]["ne"]["value"]
+        == figures(tables, right["model_id"])["all", "calibrated", "ne"]["value"]
+    )
+    before = shown["right"]["metrics_uncalibrated"]["calibration_ratio"]["value"]
+    assert before == figures(tables, right["model_id"])["all", "p_sampled", "calibration_ratio"]["value"]
+    assert before > 4
+    assert set(shown["right"]["metrics"]) == {*FIGURES, "calibration_to_truth", "n", "clicks", "ctr"}
+    assert run.counts == {"rows_in": 4000, "rows_out": 8000}
+
+
+def test_a_rerun_on_other_partitions_gives_the_same_figures_and_doubles_nothing(tables: Tables) -> None:
+    model = save_model(tables.warehouse, "lr")
+    prepare(tables, judged_day.features(judged_day.days(2), 1000), model)
+    evaluate(tables, "lr")
+    first = figures(tables, model["model_id"])
+    tables.write("features", tables.read("features").repartition(7), replace={"ds": judged_day.days(2)})
+    evaluate(tables, "lr", predictions={"keep": 0.2})
+    second = figures(tables, model["model_id"])
+    assert first.keys() == second.keys()
+    for key, row in first.items():
+        assert second[key]["value"] == pytest.approx(row["value"], rel=1e-12), key
+    assert 300 < tables.read("predictions", days=[DS]).count() < 500
+    evaluate(tables, "lr", predictions={"keep": "none"})
+    assert tables.read("predictions", days=[DS]).count() == 0
+    assert figures(tables, model["model_id"]) == second
+
+
+def test_without_clicks_figures_are_absent_with_their_reason(tables: Tables) -> None:
+    log = judged_day.features(judged_day.days(2), 300)
+    nothing = log.drop(["label", "c_p_true"]).append_column("label", pa.array(np.zeros(600, np.int8)))
+    model = save_model(tables.warehouse, "lr")
+    prepare(tables, nothing, model)
+    run = evaluate(tables, "lr")
+    found = figures(tables, model["model_id"])
+    for name in ("ne", "auc", "calibration_ratio", "calibration_to_truth"):
+        assert found["all", "calibrated", name]["value"] is None
+        assert found["all", "calibrated", name]["reason"]
+    assert run.result["models"][0]["metrics"]["ne"] == {"value": None, "low": None, "high": None}
+
+
+def test_a_model_that_was_not_calibrated_is_named(tables: Tables) -> None:
+    model = save_model(tables.warehouse, "lr")
+    prepare(tables, judged_day.features(judged_day.days(2), 50), model)
+    other = save_model(tables.warehouse, "other")
+    tables.write("models", [model, other], replace={"ds": DS})
+    with pytest.raises(MissingTableError, match=r"other-2026-01-10.*run `calibrate` first"):
+        evaluate(tables, "lr", "other")
