@@ -15,6 +15,9 @@ from clickmill.config import Simulate
 from clickmill.session import slots
 from clickmill.simulate import worker
 
+TASK_BLOCKS = 25
+"""Blocks a task makes at most: a write by day sorts a task's rows, so that this bounds its memory."""
+
 
 def simulate(spark: SparkSession, conf: Simulate, days: Sequence[date]) -> DataFrame:
     """The rows of these days; the same for any number of partitions."""
@@ -24,7 +27,8 @@ def simulate(spark: SparkSession, conf: Simulate, days: Sequence[date]) -> DataF
     first = min(days)
     wanted = [(day - first).days for day in days]
     span = (max(wanted) + 1) * blocks
-    numbers = spark.range(0, span, 1, min(conf.partitions or slots(spark), span))
-    if len(wanted) * blocks < span:
+    tasks = conf.partitions or max(slots(spark), -(-span // TASK_BLOCKS))
+    numbers = spark.range(0, span, 1, min(tasks, span))
+    if len(set(wanted)) * blocks < span:
         numbers = numbers.where(F.floor(F.col("id") / blocks).isin(wanted))
     return numbers.mapInArrow(partial(worker.rows, world=world, first=first), from_arrow_schema(worker.RAW_LOG))
