@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from clickmill import session
@@ -46,7 +45,7 @@ def run(spark: SparkSession, work: Work, *, ranks: int, frame: DataFrame | None 
     on_rank = partial(_on_rank, work=work, local=_is_local(spark))
     try:
         told = rows.mapInArrow(on_rank, report.DDL, barrier=True).collect()
-    except PySparkException as error:
+    except Exception as error:  # noqa: BLE001  (Py4JJavaError here, PySparkException under Connect)
         lost = _LOST.search(str(error))
         if lost is None:
             raise
@@ -79,7 +78,9 @@ def _on_rank(batches: Iterator[pa.RecordBatch], *, work: Work, local: bool) -> I
     except Exception as error:  # noqa: BLE001  (joining or leaving failed: a neighbour is gone)
         told = told or [report.failed(rank, error, broken=True)]
     if tracker is not None:
-        tracker.free()
+        ring.stop_tracker(tracker)
+    for _ in batches:  # Spark ends a Python worker that leaves rows unread, and all that it had loaded
+        pass
     yield from told
 
 

@@ -13,6 +13,10 @@ TIMEOUT_S = 1800
 """How long a rank waits for a neighbour that is alive (it may still be reading); a dead one is noticed at once."""
 
 
+LEAVE_S = 5
+"""How long the tracker waits for the other ranks to leave after its own."""
+
+
 class Ring(Protocol):
     """One rank's end of the ring. All ranks must call in the same order with arrays of equal shape and type."""
 
@@ -82,6 +86,16 @@ def start_tracker(size: int, host: str) -> tuple[Any, dict[str, Any]]:
     tracker = RabitTracker(n_workers=size, host_ip=host, sortby="task")
     tracker.start()
     return tracker, dict(tracker.worker_args())
+
+
+def stop_tracker(tracker: Any) -> None:
+    """Lets go of a tracker once its own rank has left; a ring that broke makes it complain, to nobody's use."""
+    from xgboost.core import XGBoostError
+
+    with contextlib.suppress(XGBoostError, ValueError):
+        tracker.wait_for(LEAVE_S)
+    with contextlib.suppress(XGBoostError):
+        tracker.free()
 
 
 def gather(ring: Ring, part: NDArray[Any], start: int, length: int) -> NDArray[Any]:

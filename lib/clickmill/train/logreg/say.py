@@ -26,8 +26,8 @@ def warn_of(row: Mapping[str, Any]) -> list[str]:
     if not figures["converged"]:
         left = figures["gradient_norm"] / figures["base_gradient_norm"]
         warnings.append(
-            f"warning: {row['name']} did not converge: {figures['stopped']} after {figures['iterations']} iterations "
-            f"with a gradient of {left:.1e} of the base rate's; "
+            f"warning: {row['name']} did not converge ({figures['stopped']}), {figures['iterations']} iterations, "
+            f"a gradient of {left:.1e} of the base rate's; "
             "raise max_iterations or l2"
         )
     if not figures["validation_rows"] and len(figures["per_l2"]) != 1:
