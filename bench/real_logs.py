@@ -1,0 +1,154 @@
+"""The whole chain on three real click logs, beside scikit-learn on the same hashed rows and split.
+
+    python bench/real_logs.py --data FOLDER [--keep-rates 1,0.3] [--json]
+
+FOLDER holds `criteo_kaggle_head10k/train.tsv`, `avazu_43k/avazu.csv` and
+`criteo_attribution_165k/attribution.csv`. Time-forward split and l2 as in the data sets' configs:
+l2 is chosen on validation time only, by both sides, from the same values. scikit-learn gets the
+`features` rows (w = 1) of the same table version, indexed by the same bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+
+from clickmill import hashing, metrics, reader
+from clickmill.config import Config, LogregSpec
+from clickmill.config_files import load
+from clickmill.models import artifact
+from clickmill.split import Stretch
+
+LOGS = {
+    "criteo": ("criteo_kaggle_head10k/train.tsv", "2014-01-05"),
+    "avazu": ("avazu_43k/avazu.csv", "2014-10-22"),
+    "criteo_attribution": ("criteo_attribution_165k/attribution.csv", "2017-01-30"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--logs", default=",".join(LOGS))
+    parser.add_argument("--keep-rates", default="1,0.3")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    rows = [row for log in args.logs.split(",") for row in one_log(args.data, log, args.keep_rates.split(","))]
+    if args.json:
+        print(json.dumps(rows))
+        return
+    print(
+        "| log | model | w | NE | NE before recalibration | calibration ratio, p_sampled | after | scikit-learn NE |"
+    )
+    print("|-|-|-|-|-|-|-|-|")
+    for row in rows:
+        print(
+            f"| {row['log']} | {row['model']} | {row['keep_rate']:g} | {row['ne']:.4f} | {row['ne_prior']:.4f} | "
+            f"{row['ratio_before']:.3f} | {row['ratio']:.3f} | {row['sklearn_ne']:.4f} |"
+        )
+
+
+def one_log(data: Path, log: str, keep_rates: list[str]) -> Iterator[dict[str, Any]]:
+    """A row for each model and keep rate."""
+    file, ds = LOGS[log]
+    with tempfile.TemporaryDirectory() as warehouse:
+        peers: dict[str, float] = {}
+        for keep_rate in keep_rates:
+            sets = [
+                f"warehouse={warehouse}",
+                f"dataset.source.path={data / file}",
+                f"sampling.keep_rate={keep_rate}",
+            ]
+            verdict = pipeline(log, ds, sets)
+            cfg = load([f"datasets/{log}.yaml"], sets)
+            for model in verdict["models"]:
+                name = model["name"]
+                if name not in peers:
+                    peers[name] = peer(cfg, model["model_id"], verdict["tables"]["features"])
+                yield {
+                    "log": log,
+                    "model": name,
+                    "keep_rate": float(keep_rate),
+                    "ne": model["metrics"]["ne"]["value"],
+                    "ne_prior": prior_ne(cfg, ds, model["model_id"]),
+                    "ratio_before": model["metrics_uncalibrated"]["calibration_ratio"]["value"],
+                    "ratio": model["metrics"]["calibration_ratio"]["value"],
+                    "sklearn_ne": peers[name],
+                }
+
+
+def pipeline(log: str, ds: str, sets: list[str]) -> dict[str, Any]:
+    """Runs the pipeline as a user would; its one JSON object."""
+    command = ["clickmill", "run", "pipeline", "--conf", f"datasets/{log}.yaml", "--ds", ds, "--json"]
+    for item in sets:
+        command += ["--set", item]
+    done = subprocess.run([sys.executable, "-m", "clickmill.cli", *command[1:]], stdout=subprocess.PIPE, text=True)
+    verdict: dict[str, Any] = json.loads(done.stdout)
+    if done.returncode:
+        raise SystemExit(f"{log}: the pipeline ended with {done.returncode}: {verdict['error']}")
+    return verdict
+
+
+def prior_ne(cfg: Config, ds: str, model_id: str) -> float:
+    """NE after the prior correction, before the calibrator."""
+    from deltalake import DeltaTable
+
+    table = pa.table(DeltaTable(f"{cfg.warehouse_path}/metrics").to_pyarrow_table()).to_pylist()
+    fits = {"model_id": model_id, "stage": "prior", "slice": "all", "metric": "ne"}
+    (row,) = [r for r in table if str(r["ds"]) == ds and all(r[key] == value for key, value in fits.items())]
+    return float(row["value"])
+
+
+def peer(cfg: Config, model_id: str, version: int) -> float:
+    """NE on test time of scikit-learn's LogisticRegression, l2 chosen on validation time."""
+    model = artifact.load(newest(cfg, model_id))
+    spec = LogregSpec.model_validate(model.card.spec)
+    parts = {}
+    for name, (start, end) in model.card.stretches.items():
+        stretch = Stretch(datetime.fromisoformat(start), datetime.fromisoformat(end))
+        parts[name] = matrix(cfg, version, stretch, model.columns, spec.bits)
+    x, y = parts["train"]
+    strengths = spec.l2 if isinstance(spec.l2, tuple) else (spec.l2,)
+    fits = [
+        LogisticRegression(C=1 / (len(y) * l2), solver="lbfgs", tol=1e-8, max_iter=2000).fit(x, y)
+        for l2 in strengths
+    ]
+    v, u = parts["validation"]
+    best = min(fits, key=lambda fit: metrics.log_loss(u, fit.predict_proba(v)[:, 1]))
+    t, z = parts["test"]
+    return metrics.normalized_entropy(z, best.predict_proba(t)[:, 1])
+
+
+def newest(cfg: Config, model_id: str) -> str:
+    """The folder of the model's newest artifact."""
+    folders = [f for f in Path(cfg.artifact_root, model_id).iterdir() if (f / "model.json").is_file()]
+    return str(max(folders, key=lambda f: f.stat().st_mtime))
+
+
+def matrix(cfg: Config, version: int, stretch: Stretch, columns: tuple[str, ...], bits: int) -> tuple[Any, Any]:
+    """The rows of a stretch as a sparse matrix of counts, and their labels."""
+    (shard,) = reader.plan(f"{cfg.warehouse_path}/features", version=version, days=stretch.days, shards=1)
+    batches = list(reader.read(shard, columns=["label", *columns], stretch=stretch))
+    label = np.concatenate([b.column(0).to_numpy() for b in batches])
+    hashed = np.concatenate([np.column_stack([c.to_numpy() for c in b.columns[1:]]) for b in batches])
+    index = hashing.to_index(hashed.ravel().astype(np.int32), bits)
+    rows = np.repeat(np.arange(len(label)), len(columns))
+    x = csr_matrix((np.ones(len(index)), (rows, index)), shape=(len(label), 2**bits))
+    x.sum_duplicates()
+    return x, label
+
+
+if __name__ == "__main__":
+    main()

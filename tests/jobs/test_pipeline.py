@@ -1,0 +1,200 @@
+"""Whole jobs: the chain, its rerun, its verdict, what may not hang on what."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from small import DS, run
+
+from clickmill.runs import latest
+from clickmill.tables import Tables
+
+METRICS = {
+    "log_loss", "ne", "rig", "calibration_ratio", "ece", "brier", "auc", "auc_pr", "calibration_to_truth", "n",
+    "clicks", "ctr",
+}  # fmt: skip
+OWN = ("run_id", "seconds", "artifact", "versions", "training")
+"""Columns in which two equal runs may differ."""
+
+
+def rows(spark: SparkSession, warehouse: str, name: str, days: Sequence[date] | None = None) -> list[str]:
+    """A table's newest rows as sorted text, without what may differ between equal runs."""
+    frame = Tables(spark, warehouse, run_id="look").read(name, days=days)
+    return sorted(row.j for row in frame.drop(*OWN).select(F.to_json(F.struct("*")).alias("j")).collect())
+
+
+def test_the_verdict_is_as_the_contract_says(finished: tuple[str, dict[str, Any]]) -> None:
+    _warehouse, verdict = finished
+    assert verdict["exit_code"] == 0
+    assert verdict["ds"] == "2026-01-04"
+    assert {"raw_log", "click_log", "features", "sample", "models", "metrics"} <= set(verdict["tables"])
+    assert [model["name"] for model in verdict["models"]] == ["lr", "lr_nocross"]
+    for model in verdict["models"]:
+        assert {"model_id", "name", "kind", "keep_rate", "metrics", "metrics_uncalibrated", "seconds"} <= set(
+            model
+        )
+        assert set(model["metrics"]) >= METRICS
+        assert set(model["metrics"]["ne"]) == {"value", "low", "high"}
+        assert model["metrics"]["n"]["value"] == 3000
+    assert Path(verdict["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_recalibration_undoes_the_sampling(finished: tuple[str, dict[str, Any]]) -> None:
+    for model in finished[1]["models"]:
+        before = model["metrics_uncalibrated"]["calibration_ratio"]["value"]
+        after = model["metrics"]["calibration_ratio"]["value"]
+        assert before > 1.8, "trained on 30% of the non-clicks, p_sampled is far too high"
+        assert abs(after - 1) < 0.2
+
+
+def test_every_job_of_the_chain_has_a_finished_run(
+    finished: tuple[str, dict[str, Any]], spark: SparkSession
+) -> None:
+    done = {
+        row["job"]: row for row in latest(Tables(spark, finished[0], run_id="look")) if row["status"] == "done"
+    }
+    chain = {
+        "simulate",
+        "ingest",
+        "build_features",
+        "downsample",
+        "train_logreg",
+        "calibrate",
+        "evaluate",
+        "pipeline",
+    }
+    assert set(done) >= chain
+    for row in done.values():
+        assert row["seconds"] > 0
+        assert row["driver_peak_mb"] > 50
+    ingest = done["ingest"]
+    assert ingest["rows_in"] == ingest["rows_out"] + ingest["rejected"] + ingest["other_day"] == 12_000
+
+
+def test_a_second_pipeline_makes_no_day_again_and_the_same_models(
+    finished: tuple[str, dict[str, Any]], spark: SparkSession
+) -> None:
+    warehouse, first = finished
+    tables = ("models", "calibrations", "metrics", "reliability", "predictions")
+    before = {name: rows(spark, warehouse, name) for name in tables}
+    code, _second = run("pipeline", warehouse)
+    assert code == 0
+    for name in ("click_log", "features", "sample"):
+        assert Tables(spark, warehouse, run_id="look").newest(name) == first["tables"].get(name, 1)
+    for name in tables:
+        assert rows(spark, warehouse, name) == before[name], name
+
+
+@pytest.mark.parametrize(
+    ("job", "table"), [("ingest", "click_log"), ("build_features", "features"), ("downsample", "sample")]
+)
+def test_a_day_run_again_gives_the_same_rows(
+    finished: tuple[str, dict[str, Any]], spark: SparkSession, tmp_path: Path, job: str, table: str
+) -> None:
+    warehouse = str(shutil.copytree(finished[0], tmp_path / "again"))
+    before = rows(spark, warehouse, table)
+    assert run(job, warehouse, ds=date(2026, 1, 3))[0] == 0
+    assert rows(spark, warehouse, table) == before
+
+
+def test_p_true_reaches_no_feature_sample_or_model(
+    finished: tuple[str, dict[str, Any]], spark: SparkSession, tmp_path: Path
+) -> None:
+    """Another p_true on every row: whatever trains may not notice."""
+    warehouse, _verdict = finished
+    other = str(tmp_path / "permuted")
+    raw = Tables(spark, warehouse, run_id="look").read("raw_log").withColumn("p_true", 1 - F.col("p_true"))
+    Tables(spark, other, run_id="permute").write("raw_log", raw, replace={"ds": days()})
+    for job in ("ingest", "build_features", "downsample"):
+        assert run(job, other, days=4)[0] == 0
+    assert run("train_logreg", other)[0] == 0
+    for table in ("features", "sample"):
+        mine, its = (
+            sorted(
+                r.j
+                for r in Tables(spark, w, run_id="look")
+                .read(table)
+                .drop("c_p_true")
+                .select(F.to_json(F.struct("*")).alias("j"))
+                .collect()
+            )
+            for w in (warehouse, other)
+        )
+        assert mine == its, table
+    digests = [
+        sorted(row.digest for row in Tables(spark, w, run_id="look").read("models").collect())
+        for w in (warehouse, other)
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_a_changed_keep_rate_makes_only_the_sample_stale(
+    finished: tuple[str, dict[str, Any]], spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warehouse = str(shutil.copytree(finished[0], tmp_path / "other rate"))
+    code, _ = run("pipeline", warehouse, "sampling.keep_rate=1", models=("lr_nocross",))
+    told = capsys.readouterr().err
+    assert code == 0
+    assert "ingest: all 4 days are fresh" in told
+    assert "build_features: all 4 days are fresh" in told
+    assert "downsample, 4 days" in told
+    kept = Tables(spark, warehouse, run_id="look").read("sample", where={"sample_id": "w1-s42"})
+    assert kept.count() == 12_000
+    assert kept.where("keep_rate != 1 OR weight != 1").count() == 0
+
+
+def test_a_dry_run_writes_nothing(finished: tuple[str, dict[str, Any]], spark: SparkSession) -> None:
+    warehouse, _ = finished
+    names = ("click_log", "rejects", "runs")
+    before = [Tables(spark, warehouse, run_id="look").newest(name) for name in names]
+    assert run("ingest", warehouse, dry_run=True)[0] == 0
+    assert [Tables(spark, warehouse, run_id="look").newest(name) for name in names] == before
+
+
+@pytest.mark.parametrize(
+    ("job", "sets", "arguments", "code", "error"),
+    [
+        ("ingest", ["sampling.keep_rates=1"], {}, 2, "ConfigError"),
+        ("train_logreg", [], {"models": ("forest",)}, 2, "UsageError"),
+        ("ingest", [], {"ds": None}, 2, "UsageError"),
+        ("ingest", [], {"ds": date(2027, 1, 1)}, 3, "NoRowsError"),
+        ("train_logreg", [], {"ds": date(2027, 1, 1)}, 3, "MissingTableError"),
+        ("train_logreg", ["models.lr.ranks=64"], {"models": ("lr",)}, 2, "NotEnoughSlotsError"),
+    ],
+)
+def test_exit_codes_and_named_errors(
+    finished: tuple[str, dict[str, Any]],
+    job: str,
+    sets: list[str],
+    arguments: dict[str, Any],
+    code: int,
+    error: str,
+) -> None:
+    found, verdict = run(job, finished[0], *sets, **({"ds": DS} | arguments))
+    assert found == code == verdict["exit_code"], verdict
+    assert verdict["error"]["name"] == error, verdict
+
+
+def test_a_dead_run_is_closed_as_lost_by_the_next(
+    finished: tuple[str, dict[str, Any]], spark: SparkSession, tmp_path: Path
+) -> None:
+    warehouse = str(shutil.copytree(finished[0], tmp_path / "dead"))
+    tables = Tables(spark, warehouse, run_id="dead-run")
+    host = latest(tables)[0]["host"]
+    row = {"run_id": "dead-run", "job": "ingest", "status": "running", "at": datetime(2026, 1, 4), "host": host}
+    tables.append("runs", [row | {"process": "999999@1.00", "days": json.dumps([])}])
+    assert run("downsample", warehouse)[0] == 0
+    found = {row["run_id"]: row["status"] for row in latest(Tables(spark, warehouse, run_id="look"))}
+    assert found["dead-run"] == "lost"
+
+
+def days() -> list[date]:
+    return [date(2026, 1, day) for day in range(1, 5)]
