@@ -29,7 +29,7 @@ def test_ones_own_data_in_five_minutes(tmp_path):
     (here / ".venv").symlink_to(sys.prefix)
     shutil.copytree(ROOT / "conf", here / "conf")
     script = "set -eu\n" + "\n".join(text for _, text in blocks)
-    done = subprocess.run(["sh", "-c", script], cwd=here, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(["sh", "-c", script], cwd=here, capture_output=True, text=True, timeout=580, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     said = done.stdout + done.stderr
     for name in ("lr", "lr_nocross"):
