@@ -18,7 +18,7 @@ from clickmill.champion import needed_columns
 from clickmill.config import Config
 from clickmill.errors import MissingTableError, NoRowsError
 from clickmill.evaluate import worker
-from clickmill.evaluate.cells import Cells, refined, refinement
+from clickmill.evaluate.cells import refined, refinement
 from clickmill.evaluate.figures import metric_rows, reliability_rows
 from clickmill.evaluate.tally import EVERYTHING, SUMS, Tally
 from clickmill.evaluate.worker import Entry
@@ -122,24 +122,28 @@ def scored(judged: Traffic, found: Sequence[Entry], cfg: Config) -> Iterator[Dat
 def judge(frame: DataFrame, found: Sequence[Entry], judged: Traffic, stretch: Stretch) -> tuple[Judgement, ...]:
     """Figures of every entry from the tallies in `frame`.
 
-    The driver receives models × partitions tallies of at most 5,121 cells (300 kB), and then, one model
-    at a time, at most some 2e6 cells where AUC needs them. Raises NoRowsError for an empty stretch.
+    The driver receives models × partitions tallies of at most 5,121 cells (300 kB), and then, where AUC
+    needs them, at most some 2e6 finer cells a model. Raises NoRowsError for an empty stretch.
     """
     collected = frame.where(F.col("tally").isNotNull()).select("model_id", "tally").collect()
     parts: dict[str, list[bytes]] = {entry.contender.model_id: [] for entry in found}
     for row in collected:
         parts[row["model_id"]].append(bytes(row["tally"]))
-    judgements = []
-    for entry in found:
-        own = sorted(parts[entry.contender.model_id])  # in an order that partitions cannot change
-        if not own:
-            raise NoRowsError(f"features: no rows in test time, {stretch}")
-        tally = Tally.merge([Tally.from_bytes(content) for content in own])
-        tally.cells = _fine_enough(tally.cells, frame, entry)
-        metrics = tuple(metric_rows(tally, traffic=judged.name))
-        rows = int(tally.sums[EVERYTHING][0][SUMS.index("rows")])
-        judgements.append(Judgement(entry, metrics, tuple(reliability_rows(tally.cells)), rows))
-    return tuple(judgements)
+    if not collected:
+        raise NoRowsError(f"features: no rows in test time, {stretch}")
+    # In an order that the scheduling of partitions cannot change.
+    tallies = [
+        Tally.merge([Tally.from_bytes(content) for content in sorted(parts[entry.contender.model_id])])
+        for entry in found
+    ]
+    _refine(frame, found, tallies)
+    return tuple(_judgement(entry, tally, judged.name) for entry, tally in zip(found, tallies, strict=True))
+
+
+def _judgement(entry: Entry, tally: Tally, traffic_name: str) -> Judgement:
+    metrics = tuple(metric_rows(tally, traffic=traffic_name))
+    rows = int(tally.sums[EVERYTHING][0][SUMS.index("rows")])
+    return Judgement(entry, metrics, tuple(reliability_rows(tally.cells)), rows)
 
 
 def store(
@@ -170,15 +174,17 @@ def store(
     return written
 
 
-def _fine_enough(cells: Cells, frame: DataFrame, entry: Entry) -> Cells:
-    """Cuts cells, by a further pass over the kept rows, until AUC and ECE no longer hang on their width."""
-    own = frame.where(F.col("tally").isNull() & (F.col("model_id") == entry.contender.model_id))
-    rows = own.select("label", "p_sampled", "weight")
-    while (found := refinement(cells)) is not None:
-        cut, cuts = found
-        fine = rows.mapInArrow(partial(worker.refine, entry=entry, cuts=cuts), from_arrow_schema(worker.FINE))
-        ends = [F.min("low").alias("low"), F.max("high").alias("high")]
-        sums = [F.sum(name).alias(name) for name in worker.FINE.names[3:]]
-        summed = fine.groupBy("key").agg(*ends, *sums).select(*worker.FINE.names).toArrow()
-        cells = refined(cells, cut, worker.fine_cells(summed))
-    return cells
+def _refine(frame: DataFrame, found: Sequence[Entry], tallies: Sequence[Tally]) -> None:
+    """Cuts cells, by further passes over the kept rows, until AUC and ECE no longer hang on their width."""
+    own = {entry.contender.model_id: (entry, tally) for entry, tally in zip(found, tallies, strict=True)}
+    rows = frame.where(F.col("tally").isNull()).select("model_id", "label", "p_sampled", "weight")
+    schema = from_arrow_schema(worker.FINE)
+    ends = [F.min("low").alias("low"), F.max("high").alias("high")]
+    sums = [F.sum(name).alias(name) for name in worker.FINE.names[4:]]
+    while cut := {name: plan for name, (_, tally) in own.items() if (plan := refinement(tally.cells)) is not None}:
+        cuts = {name: (own[name][0], plan[1]) for name, plan in cut.items()}
+        fine = rows.mapInArrow(partial(worker.refine, cuts=cuts), schema).groupBy("model_id", "key")
+        summed = fine.agg(*ends, *sums).select(*worker.FINE.names).toArrow()
+        for name, (which, _) in cut.items():
+            tally = own[name][1]
+            tally.cells = refined(tally.cells, which, worker.fine_cells(summed, name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ SCORED = pa.schema(
 """Either an impression as a model sees it, or (the rest null) the tally of a partition."""
 FINE = pa.schema(
     [
+        ("model_id", pa.string()),
         ("key", pa.int64()),
         *(
             (name, pa.float64())
@@ -80,24 +81,29 @@ def score(
             yield pa.RecordBatch.from_pylist([ends], schema=SCORED)
 
 
-def refine(batches: Iterator[pa.RecordBatch], *, entry: Entry, cuts: Refinement) -> Iterator[pa.RecordBatch]:
-    """FINE rows: the parts of the cells that are cut, from SCORED rows of the entry's model."""
-    found = empty_cells()
+def refine(
+    batches: Iterator[pa.RecordBatch], *, cuts: Mapping[str, tuple[Entry, Refinement]]
+) -> Iterator[pa.RecordBatch]:
+    """FINE rows: the parts of the cells that are cut, from SCORED rows of the models that `cuts` names."""
+    found = dict.fromkeys(cuts, empty_cells())
     for batch in batches:
         p_sampled = batch.column("p_sampled").to_numpy()
-        key = fine_key(p_sampled, cuts)
-        inside = key >= 0
         label, weight = batch.column("label").to_numpy(), batch.column("weight").to_numpy()
-        rows = entry.judged(label[inside], weight[inside], p_sampled[inside])
-        found = merged([found, cells_of(key[inside], rows)])
-    columns = [found.key, found.low, found.high, found.clicks, found.others, *found.sums.T]
-    yield pa.record_batch([pa.array(np.ascontiguousarray(column)) for column in columns], schema=FINE)
+        for model_id, (entry, cut) in cuts.items():
+            key = fine_key(p_sampled, cut)
+            own = (key >= 0) & pc.equal(batch.column("model_id"), model_id).to_numpy(zero_copy_only=False)
+            rows = entry.judged(label[own], weight[own], p_sampled[own])
+            found[model_id] = merged([found[model_id], cells_of(key[own], rows)])
+    for model_id, cells in found.items():
+        columns = [cells.key, cells.low, cells.high, cells.clicks, cells.others, *cells.sums.T]
+        arrays = [pa.array(np.ascontiguousarray(column)) for column in columns]
+        yield pa.record_batch([pa.repeat(pa.scalar(model_id), len(cells.key)), *arrays], schema=FINE)
 
 
-def fine_cells(rows: pa.Table) -> Cells:
-    """The cells of FINE rows, one a key."""
-    ordered = rows.sort_by("key")
-    key, low, high, clicks, others, *sums = (ordered.column(name).to_numpy() for name in FINE.names)
+def fine_cells(rows: pa.Table, model_id: str) -> Cells:
+    """The cells of one model's FINE rows, one a key."""
+    ordered = rows.filter(pc.equal(rows.column("model_id"), model_id)).sort_by("key")
+    key, low, high, clicks, others, *sums = (ordered.column(name).to_numpy() for name in FINE.names[1:])
     return Cells(key, low, high, clicks, others, np.stack(sums, axis=1))
 
 

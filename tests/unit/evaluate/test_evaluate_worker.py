@@ -37,9 +37,30 @@ def test_an_empty_partition_refines_to_no_cells(tmp_path: Path) -> None:
     (tally,) = list(worker.score(iter(batches(5000)), entries=[one], keep=1.0, seed=42))[-1:]
     found = refinement(Tally.from_bytes(tally.column("tally")[0].as_py()).cells)
     assert found is not None
-    (cells,) = worker.refine(iter([]), entry=one, cuts=found[1])
+    (cells,) = worker.refine(iter([]), cuts={one.contender.model_id: (one, found[1])})
     assert cells.num_rows == 0
     assert cells.schema == worker.FINE
+
+
+def test_cells_are_refined_from_the_rows_of_their_own_model(tmp_path: Path) -> None:
+    both = [entry(tmp_path), entry(tmp_path, "off", shift=0.5)]
+    out = list(worker.score(iter(batches(300)), entries=both, keep=1.0, seed=42))
+    tallies = [Tally.from_bytes(batch.column("tally")[0].as_py()) for batch in out[-2:]]
+    cuts, ids = {}, [one.contender.model_id for one in both]
+    for one, tally in zip(both, tallies, strict=True):
+        found = refinement(tally.cells)
+        assert found is not None
+        cuts[one.contender.model_id] = (one, found[1])
+    fine = pa.Table.from_batches(worker.refine(iter(out[:-2]), cuts=cuts))
+    for name, tally in zip(ids, tallies, strict=True):
+        found = refinement(tally.cells)
+        assert found is not None
+        cells = worker.fine_cells(fine, name)
+        cut = tally.cells.take(found[0])
+        assert cells.clicks.sum() == cut.clicks.sum()
+        assert cells.others.sum() == cut.others.sum()
+        np.testing.assert_allclose(cells.sums.sum(axis=0), cut.sums.sum(axis=0), rtol=1e-12)
+        assert np.all(np.diff(cells.low) > 0)
 
 
 def test_every_row_is_scored_by_every_model_and_tallied(tmp_path: Path) -> None:
