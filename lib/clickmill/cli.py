@@ -146,11 +146,18 @@ def score(
 
 
 @app.command("doctor")
-def doctor(as_json: AsJson = False) -> None:
+def doctor(conf: Conf = None, set_: Sets = None, as_json: AsJson = False) -> None:
     """Check this machine: Python, Java, the Delta jars, write access, memory, slots."""
     from clickmill import doctor as checks
 
-    raise typer.Exit(checks.main(json=as_json))
+    if not conf:
+        raise typer.Exit(checks.main(json=as_json))
+    from clickmill.config_files import load
+
+    cfg = load(conf, set_ or ())
+    raise typer.Exit(
+        checks.main(json=as_json, warehouse=cfg.warehouse_path, master=cfg.spark.master or "local[*]")
+    )
 
 
 def _add_jobs() -> None:

@@ -14,8 +14,8 @@ from pyspark.sql import SparkSession
 
 from clickmill.config import FROM_ENVIRONMENT, SparkConf
 from clickmill.errors import ConfigError, PlatformError
+from clickmill.jars import cache_root, jar_paths
 
-JARS = ("delta-spark_4.2_2.13-4.4.0.jar", "delta-storage-4.4.0.jar")
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -116,19 +116,6 @@ def local_slots(master: str) -> int:
     return len(os.sched_getaffinity(0)) if inside[0] == "*" else int(inside[0])
 
 
-def jar_paths() -> tuple[Path, ...]:
-    """The two Delta jars: in $CLICKMILL_JARS, else where set-up put them. Raises PlatformError."""
-    folder = Path(os.environ.get("CLICKMILL_JARS") or Path(sys.prefix) / "share" / "clickmill" / "jars")
-    paths = tuple(folder / name for name in JARS)
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise PlatformError(
-            f"{folder}: the Delta jars {', '.join(missing)} are missing; run `make setup`, "
-            "or set CLICKMILL_JARS to the folder that has them"
-        )
-    return paths
-
-
 def require_java() -> None:
     """Raises PlatformError, with the command that helps, where Java is missing (Spark says 'gateway exited')."""
     home = os.environ.get("JAVA_HOME")
@@ -149,8 +136,7 @@ def _on_executor() -> bool:
 
 
 def _numba_cache() -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "clickmill" / "numba"
+    folder = cache_root() / "numba"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
