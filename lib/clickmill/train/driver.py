@@ -45,7 +45,7 @@ def run(spark: SparkSession, work: Work, *, ranks: int, frame: DataFrame | None 
     on_rank = partial(_on_rank, work=work, local=_is_local(spark))
     try:
         told = rows.mapInArrow(on_rank, report.DDL, barrier=True).collect()
-    except Exception as error:  # noqa: BLE001  (Py4JJavaError here, PySparkException under Connect)
+    except Exception as error:  # (Py4JJavaError here, PySparkException under Connect)
         lost = _LOST.search(str(error))
         if lost is None:
             raise

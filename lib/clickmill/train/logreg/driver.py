@@ -172,7 +172,7 @@ def _card(tables: Tables, cfg: Config, name: str, ds: date, stretches: Stretches
         seed=cfg.sampling.seed,
         stretches=stretches.to_dict(),
         tables={table: tables.version(table) for table in ("sample", "features")},
-        training=fitted.figures,
+        training={key: value for key, value in fitted.figures.items() if key != "seconds"},  # the same on a rerun
         created_by=__version__,
     )
 
