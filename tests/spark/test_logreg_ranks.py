@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyspark import cloudpickle
 
 from clickmill.errors import KeepRateError, NotEnoughSlotsError, RankError
 from clickmill.train import driver
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 Batches = Iterator[pa.RecordBatch]
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers have no tests on their path
 
 
 def _sums(_: Batches, ring: Ring) -> Batches:
@@ -45,7 +48,7 @@ def _fails(_: Batches, ring: Ring, *, how: str, who: int) -> Batches:
 
 
 def test_ranks_sum_the_same_bits_each_time(spark: SparkSession) -> None:
-    for size in (1, 2, 4):
+    for size in (1, 3):
         rows = driver.run(spark, _sums, ranks=size)
         assert [row.rank for row in rows] == list(range(size))
         expected = sum(np.random.default_rng(rank).normal(size=100_000).sum() for rank in range(size))
