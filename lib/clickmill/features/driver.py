@@ -37,20 +37,22 @@ def build_features(log: DataFrame, cfg: Config) -> DataFrame:
 
 
 def audit_features(tables: Tables, days: Sequence[date], cfg: Config) -> list[dict[str, Any]]:
-    """The rows of feature_audit for these days: (slots + crosses) × bits rows a day come to the driver."""
+    """The rows of feature_audit for these days; (slots + numbers + crosses) × bits rows a day reach the driver."""
     spec = FeatureSpec.of(cfg.dataset, cfg.features)
-    earlier = [min(days) - timedelta(days=back) for back in range(1, HISTORY_DAYS + 1)]
-    rows = tables.read("features", days=[*earlier, *days]).select("ds", *spec.hashed)
-    counted = rows.mapInArrow(worker.count_values, from_arrow_schema(worker.COUNTS))
-    counts = counted.groupBy("ds", "slot", "hash").agg(F.sum("n").alias("n"))
+    window = {day - timedelta(days=back) for day in days for back in range(HISTORY_DAYS + 1)}
+    rows = tables.read("features", days=sorted(window)).select("ds", *spec.hashed)
+    counted = rows.mapInArrow(worker.count_values, from_arrow_schema(audit.COUNTS))
     missing = {column: _missing(parts) for column, parts in spec.hashed.items()}
     asked, bits = tuple(days), cfg.features.audit_bits
 
     def one(table: pa.Table) -> pa.Table:  # a plain function: Spark reads its annotations, which a partial has not
-        return audit.audit_slot(table, days=asked, bits=bits, missing=missing)
+        return audit.audit_shard(table, days=asked, history=HISTORY_DAYS, bits=bits, missing=missing)
 
-    audited = counts.groupBy("slot").applyInArrow(one, from_arrow_schema(audit.AUDIT))
-    return audit.with_other_slots([row.asDict() for row in audited.collect()])
+    audited = counted.groupBy("slot", "shard").applyInArrow(one, from_arrow_schema(audit.PARTS))
+    sums = [F.sum(name).alias(name) for name in audit.SUMS]
+    greatest = [F.max(name).alias(name) for name in ("largest", "history")]
+    totals = audited.groupBy("ds", "slot", "bits").agg(*sums, *greatest)
+    return audit.shares(row.asDict() for row in totals.collect())
 
 
 def _carried(cfg: Config) -> dict[str, str]:

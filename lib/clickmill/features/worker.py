@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clickmill import hashing
 from clickmill.config import Dataset, Features
+from clickmill.features import audit
 
 Batches = Iterator[pa.RecordBatch]
 FIXED = ("event_id", "event_time", "label", "ds")
@@ -61,7 +63,8 @@ def hash_columns(columns: Mapping[str, pa.Array], spec: FeatureSpec) -> dict[str
         cross = hashing.hash_cross(hashing.cross_name(parts), [(part, hashes[part]) for part in parts])
         out[cross_column(parts)] = pa.array(cross)
     for number in spec.numbers:
-        out[f"n_{number}"] = columns[number].cast(pa.float32())
+        values = columns[number].cast(pa.float32())
+        out[f"n_{number}"] = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float32()), values)
     return out
 
 
@@ -76,14 +79,14 @@ def featurize(batches: Batches, *, spec: FeatureSpec, carried: Mapping[str, str]
         yield pa.RecordBatch.from_arrays(list(out.values()), names=list(out))
 
 
-COUNTS = pa.schema([("ds", pa.date32()), ("slot", pa.string()), ("hash", pa.int32()), ("n", pa.int64())])
 FLUSH_ROWS = 500_000
 
 
 def count_values(batches: Batches) -> Batches:
-    """Batches of `ds` and hashed columns → how often each hash stands there, a row a (ds, column, hash).
+    """Batches of `ds` and hashed columns → how often each hash stands there, a row a (column, shard, ds).
 
-    Counts are partial: the same key may come again. Holds at most FLUSH_ROWS rows at a time.
+    Rows are as `audit.COUNTS`; counts are partial: the same hash may come again. Nulls (days from before
+    a column was there) are left out. Holds at most FLUSH_ROWS rows and one batch at a time.
     """
     held: list[pa.RecordBatch] = []
     for batch in batches:
@@ -98,11 +101,18 @@ def _counted(held: list[pa.RecordBatch]) -> Batches:
     if not held:
         return
     table = pa.Table.from_batches(held)
-    days = table.column("ds").to_numpy()
-    for day in np.unique(days):
-        here = table.filter(pa.array(days == day))
+    for day in pc.unique(table.column("ds")):
+        here = table.filter(pc.equal(table.column("ds"), day))
         for column in (name for name in table.column_names if name != "ds"):
-            values, counts = np.unique(here.column(column).to_numpy(), return_counts=True)
-            ds = pa.repeat(pa.scalar(day.astype("datetime64[D]").item(), pa.date32()), len(values))
-            name = pa.repeat(pa.scalar(column), len(values))
-            yield pa.RecordBatch.from_arrays([ds, name, pa.array(values), pa.array(counts)], schema=COUNTS)
+            values, counts = np.unique(here.column(column).drop_null().to_numpy(), return_counts=True)
+            if not len(values):
+                continue
+            yield pa.RecordBatch.from_pydict(
+                {
+                    "slot": [column] * audit.SHARDS,
+                    "shard": list(range(audit.SHARDS)),
+                    "ds": [day.as_py()] * audit.SHARDS,
+                    "pairs": audit.pack(values, counts),
+                },
+                schema=audit.COUNTS,
+            )
