@@ -163,7 +163,7 @@ def _parts_across_edges(cells: Cells) -> Array:
     """Cuts of the cells that lie across the edge of an equal-mass bin and are heavy."""
     mass = (cells.clicks + cells.others) / (cells.clicks + cells.others).sum()
     above = np.cumsum(mass)
-    across = np.floor(above * ECE_BINS) != np.floor((above - mass) * ECE_BINS)
+    across = np.floor(np.minimum(above * ECE_BINS, ECE_BINS - 1)) != np.floor((above - mass) * ECE_BINS)
     return np.where(across & (mass > MASS), np.ceil(2 * mass / MASS), 1.0)
 
 

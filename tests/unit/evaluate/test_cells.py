@@ -85,6 +85,9 @@ def test_ranking_figures_from_cells_are_the_exact_ones(kind: str, weighted: bool
     label = (rng.random(n) < 0.02 + 0.1 * order).astype(np.int8)  # the ranking means something
     weight = np.where(label == 1, 1.0, 1 / 0.3) if weighted else np.ones(n)
     cells, _ = counted(rows(label, p, weight))
+    loose = cells.low < cells.high
+    pairs = cells.clicks[loose] @ cells.others[loose] / (cells.clicks.sum() * cells.others.sum())
+    assert pairs <= 1e-6  # what AUC may err by is half of it, whatever the rows
     groups = cells.groups(0)
     assert metrics.auc_of(groups) == pytest.approx(roc_auc_score(label, p, sample_weight=weight), abs=1e-6)
     assert metrics.average_precision_of(groups) == pytest.approx(
@@ -140,3 +143,17 @@ def test_ties_are_never_cut() -> None:
 
 def test_nothing_makes_no_cells() -> None:
     assert len(merged([empty_cells(), empty_cells()]).key) == 0
+
+
+def test_far_down_pairs_alone_decide_what_is_cut() -> None:
+    """Below very many rows average precision no longer minds the order of a few, but AUC may."""
+
+    def two_cells(others: float) -> Cells:
+        low, high = np.array([0.01, 0.02]), np.array([0.011, 0.02])
+        sums = np.ones((2, 3))
+        return Cells(np.arange(2), low, high, np.array([10.0, 1000.0]), np.array([others, 1e9]), sums)
+
+    found = refinement(two_cells(1e6))  # 1e-5 of all pairs
+    assert found is not None
+    assert found[0].tolist() == [True, False]
+    assert refinement(two_cells(1e4)) is None  # 1e-7
