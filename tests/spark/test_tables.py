@@ -63,7 +63,10 @@ def test_a_stretch_is_cut_at_its_hours(tables: Tables) -> None:
         (impressions(DAY).set_column(0, "event_id", pa.array(["a", None, "b", "c"])), "event_id is null"),
         (impressions(DAY).drop_columns(["label"]), r"missing columns \['label'\]"),
         (impressions(DAY, y_7=pa.array([1] * 4)), r"no columns \['y_7'\]"),
-        (impressions(DAY).set_column(2, "label", pa.array([0] * 4, pa.int64())), "features.label: expected tinyint"),
+        (
+            impressions(DAY).set_column(2, "label", pa.array([0] * 4, pa.int64())),
+            "features.label: expected tinyint",
+        ),
         (impressions(NEXT), "rows outside ds IN"),
     ],
 )
@@ -134,10 +137,12 @@ def test_two_processes_write_different_days_of_a_new_table_at_once(warehouse: st
         from clickmill.config import SparkConf
         from clickmill.session import get_spark
         from clickmill.tables import Tables
-        spark = get_spark(SparkConf(master="local[1]"), app="writer")
+        settings = {"spark.databricks.delta.snapshotPartitions": "2"}
+        spark = get_spark(SparkConf(master="local[1]", settings=settings), app="writer")
         day = date.fromisoformat(sys.argv[2])
         for turn in range(3):
-            Tables(spark, sys.argv[1], run_id=f"{day}-{turn}").write("features", impressions(day), replace={"ds": day})
+            tables = Tables(spark, sys.argv[1], run_id=f"{day}-{turn}")
+            tables.write("features", impressions(day), replace={"ds": day})
     """
     writers = [
         subprocess.Popen(
