@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ REFRESH = (3, 8, 20)
 """Iterations after which the Hessian's diagonal is taken anew."""
 SLACK = 1e-12
 """Relative rise of the objective that is rounding."""
+
+
+Pairs = list[tuple[NDArray[np.floating], NDArray[np.floating]]]
 
 
 @dataclass
@@ -79,37 +82,72 @@ class Penalty:
         return out
 
 
-@dataclass
 class Memory:
-    """The inverse Hessian of L-BFGS: H₀ = γ/D and the last pairs of steps and gradient changes."""
+    """The inverse Hessian of L-BFGS in its compact form: every scalar product of an iteration in one sum.
 
-    problem: Problem
-    diagonal: Doubles
-    gamma: float = 1.0
-    pairs: list[tuple[NDArray[np.float32], NDArray[np.float32], float]] = field(default_factory=list)
+    Byrd, Nocedal & Schnabel 1994, with H₀ = γ/D: −H g = −γ/D·(g − Y u) − S v, where u = R⁻¹ Sᵀg,
+    v = R⁻ᵀ((E + γW) u − γ YᵀD⁻¹g), R the upper triangle of SᵀY, E its diagonal, W = YᵀD⁻¹Y. S and Y
+    hold the last k steps and gradient changes, this rank's slices of them.
+    """
+
+    def __init__(self, problem: Problem, diagonal: Doubles) -> None:
+        self.problem, self.diagonal = problem, diagonal
+        self.forget()
+
+    def forget(self) -> None:
+        """Back to D alone."""
+        self.steps: list[NDArray[np.float32]] = []
+        self.changes: list[NDArray[np.float32]] = []
+        self.sy, self.w, self.gamma = np.zeros((0, 0)), np.zeros((0, 0)), 1.0
 
     def learn(self, step: Doubles, change: Doubles) -> None:
         """Takes in a pair, unless its curvature is not positive."""
         s, y = step.astype(np.float32), change.astype(np.float32)
-        sy, yhy, ss, yy = self.problem.dots((s, y), (y, y / self.diagonal), (s, s), (y, y))
-        if sy <= 1e-10 * math.sqrt(ss * yy):
+        steps, changes, scaled = [*self.steps, s], [*self.changes, y], y / self.diagonal
+        pairs: Pairs = [(s, s), (y, y), *((old, y) for old in steps), *((old, scaled) for old in changes)]
+        ss, yy, *rest = self.problem.dots(*pairs).tolist()
+        sy, w = np.array(rest[: len(steps)]), np.array(rest[len(steps) :])
+        if sy[-1] <= 1e-10 * math.sqrt(ss * yy):
             return
-        self.pairs = [*self.pairs[-(HISTORY - 1) :], (s, y, 1.0 / sy)]
-        self.gamma = sy / yhy
+        first = int(len(steps) > HISTORY)
+        self.steps, self.changes, self.gamma = steps[first:], changes[first:], float(sy[-1] / w[-1])
+        self.sy, self.w = np.pad(self.sy, (0, 1)), np.pad(self.w, (0, 1))
+        self.sy[:, -1], self.w[:, -1], self.w[-1] = sy, w, w
+        self.sy, self.w = self.sy[first:, first:], self.w[first:, first:]
 
-    def direction(self, steepest: Doubles) -> Doubles:
-        """−H · steepest, by the two-loop recursion."""
-        q, kept = -steepest, []
-        for s, y, rho in reversed(self.pairs):
-            alpha = rho * float(self.problem.dots((s, q))[0])
-            kernels.add(q, -alpha, y)
-            kept.append(alpha)
-        q *= self.gamma
-        q /= self.diagonal
-        for (s, y, rho), alpha in zip(self.pairs, reversed(kept), strict=True):
-            beta = rho * float(self.problem.dots((y, q))[0])
-            kernels.add(q, alpha - beta, s)
-        return q
+    def rescale(self, diagonal: Doubles) -> None:
+        """Takes another D."""
+        self.diagonal = diagonal
+        k = len(self.changes)
+        pairs: Pairs = [(a, scaled) for scaled in (b / diagonal for b in self.changes) for a in self.changes]
+        if k:
+            self.w = self.problem.dots(*pairs).reshape(k, k)
+            self.gamma = float(self.sy[-1, -1] / self.w[-1, -1])
+
+    def look(self, steepest: Doubles) -> Doubles:
+        """What `direction` must know of the (sub)gradient g: gᵀg, Sᵀg, YᵀD⁻¹g. One sum over the ranks."""
+        scaled = steepest / self.diagonal
+        pairs: Pairs = [
+            (steepest, steepest),
+            *((s, steepest) for s in self.steps),
+            *((y, scaled) for y in self.changes),
+        ]
+        return self.problem.dots(*pairs)
+
+    def direction(self, steepest: Doubles, seen: Doubles) -> Doubles:
+        """−H · steepest, given what `look` saw of it."""
+        k = len(self.steps)
+        r = np.triu(self.sy)
+        u = np.linalg.solve(r, seen[1 : k + 1])
+        v = np.linalg.solve(r.T, (np.diag(np.diag(r)) + self.gamma * self.w) @ u - self.gamma * seen[k + 1 :])
+        out = -steepest
+        for factor, y in zip(u.tolist(), self.changes, strict=True):
+            kernels.add(out, factor, y)
+        out *= self.gamma
+        out /= self.diagonal
+        for factor, s in zip(v.tolist(), self.steps, strict=True):
+            kernels.add(out, -factor, s)
+        return out
 
 
 def minimise(
@@ -133,13 +171,14 @@ def minimise(
     norm, change, stopped = math.inf, math.inf, "iteration limit"
     for iteration in range(max_iterations + 1):
         steepest = penalty.steepest(problem, point.theta, point.gradient)
-        norm = math.sqrt(float(problem.dots((steepest, steepest))[0]))
+        seen = memory.look(steepest)
+        norm = math.sqrt(float(seen[0]))
         if norm == 0.0 or (norm <= tolerance * reference_norm and change <= tolerance * abs(point.objective)):
             stopped = "converged"
             break
         if iteration == max_iterations:
             break
-        moved = _advanced(problem, penalty, point, steepest, memory, advance)
+        moved = _advanced(problem, penalty, point, steepest, seen, memory, advance)
         if moved is None:
             stopped = "converged" if norm <= tolerance * reference_norm else "no further descent"
             break
@@ -148,7 +187,7 @@ def minimise(
         point = moved
         history.append(point.objective)
         if iteration + 1 in REFRESH:
-            memory.diagonal = _diagonal(problem, penalty)
+            memory.rescale(_diagonal(problem, penalty))
     return Solution(
         theta=point.theta,
         margins=point.margins,
@@ -166,13 +205,19 @@ Advance = Callable[[Problem, Penalty, Point, Doubles, Doubles], Point | None]
 
 
 def _advanced(
-    problem: Problem, penalty: Penalty, point: Point, steepest: Doubles, memory: Memory, advance: Advance
+    problem: Problem,
+    penalty: Penalty,
+    point: Point,
+    steepest: Doubles,
+    seen: Doubles,
+    memory: Memory,
+    advance: Advance,
 ) -> Point | None:
     """The next point; where the remembered curvature leads nowhere, by the diagonal alone; None: neither does."""
-    moved = advance(problem, penalty, point, steepest, memory.direction(steepest))
-    if moved is None and memory.pairs:
-        memory.pairs, memory.gamma = [], 1.0
-        moved = advance(problem, penalty, point, steepest, memory.direction(steepest))
+    moved = advance(problem, penalty, point, steepest, memory.direction(steepest, seen))
+    if moved is None and memory.steps:
+        memory.forget()
+        moved = advance(problem, penalty, point, steepest, memory.direction(steepest, seen[:1]))
     return moved
 
 
@@ -206,10 +251,10 @@ def _line_step(
     low, high, t = 0.0, math.inf, 1.0
     for _ in range(30):
         loss, slope, second = problem.line(point.margins, step, t)
-        value = loss + base + penalty.l2 * (t * cross + 0.5 * t * t * square)
+        objective = loss + base + penalty.l2 * (t * cross + 0.5 * t * t * square)
         slope += penalty.l2 * (cross + t * square)
         second += penalty.l2 * square
-        if abs(slope) <= 0.5 * abs(slope0) and value <= point.objective + SLACK * abs(point.objective):
+        if abs(slope) <= 0.5 * abs(slope0) and objective <= point.objective + SLACK * abs(point.objective):
             break
         low, high = (t, high) if slope < 0 else (low, t)
         newton = t - slope / second if second > 0 else 2 * t
@@ -219,7 +264,7 @@ def _line_step(
         return None
     theta = point.theta + t * direction
     gradient = penalty.smooth_gradient(problem, theta, problem.gradient())
-    return Point(theta, point.margins + t * step, gradient, loss, loss + penalty.value(problem, theta))
+    return Point(theta, point.margins + t * step, gradient, loss, objective)
 
 
 def _orthant_step(
