@@ -1,14 +1,17 @@
 """Hashing through Spark's Arrow path against Spark ML's FeatureHasher: Parquet in, Parquet out, CPU counted.
 
-Run: .venv/bin/python bench/hashing.py [--rows 250000] [--repeats 3] [--json]
+Run: .venv/bin/python bench/hashing.py [--rows 250000] [--warm-up 4] [--repeats 3] [--floats] [--json]
 
 13 heavy-tailed numbers, 26 strings of 3 to 1e6 values, 20 crosses of two strings. Each side has a session of
-its own on two slots (clickmill's own settings on all of them, 2 GB heap); after one run each that is not
-counted they take turns. Idle sides wait meanwhile; their CPU is not counted.
+its own on two slots (clickmill's own settings on all of them, 2 GB heap). They take turns, run by run; while
+one runs the others wait, and their CPU is not counted. The first run of each (compiling in the JVM, starting
+workers, loading numba's cached kernels; not starting the session) is told as `cold`; the JVM needs a few more
+until it has compiled all it wants to: the first `--warm-up` runs, the cold one among them, are in no median.
 
 - FeatureHasher: 13 numbers as they are, 26 strings, 20 crosses concatenated in SQL; one sparse vector of 2^22.
 - ours: `clickmill.features.worker.hash_columns` in mapInArrow, the kernel that build_features runs; 59 columns
-  of whole 32-bit hashes. `ours + floats` writes the 13 raw numbers beside them, as table `features` has them.
+  of whole 32-bit hashes. `ours + floats` (with --floats) writes the 13 raw numbers too, as table `features` has
+  them.
 - cpu: user and system seconds of the JVM and the Python workers. Memory: the greatest sum of their proportional
   set sizes, sampled every 0.2 s, the session and its idle JVM in it.
 - kernel: hash_columns alone on the same columns in memory, one thread.
@@ -55,7 +58,9 @@ SPEC = FeatureSpec(SLOTS, NUMBERS, CROSSES, (EDGES,) * len(NUMBERS))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=250_000)
+    parser.add_argument("--warm-up", type=int, default=4, help="runs of each side before those that count")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--floats", action="store_true", help="a third side: ours with the raw numbers")
     parser.add_argument("--json", action="store_true", help="print figures instead of a table")
     parser.add_argument("--side", choices=[PEER, OURS, FLOATS], help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -64,28 +69,30 @@ def main() -> None:
         serve(arguments.side, arguments.work)
         return
     with tempfile.TemporaryDirectory() as folder:
-        found = compare(Path(folder), arguments.rows, arguments.repeats)
+        names = (PEER, OURS, FLOATS) if arguments.floats else (PEER, OURS)
+        found = compare(Path(folder), names, arguments)
     print(json.dumps(found) if arguments.json else markdown(found))
 
 
-def compare(work: Path, rows: int, repeats: int) -> dict[str, Any]:
-    """All sides in turn, `repeats` times; figures of each and how many times less CPU ours takes."""
+def compare(work: Path, names: tuple[str, ...], arguments: argparse.Namespace) -> dict[str, Any]:
+    """All sides in turn; figures of each and how many times less CPU than the peer they take."""
+    rows, warm_up = arguments.rows, arguments.warm_up
     write_log(work, rows)
-    sides = {name: Side(name, work) for name in (PEER, OURS, FLOATS)}
+    sides = {name: Side(name, work) for name in names}
+    every: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     try:
-        for side in sides.values():
-            side.run()
-        runs: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-        for _ in range(repeats):
+        for _ in range(warm_up + arguments.repeats):
             for name, side in sides.items():
-                runs[name].append(side.run())
+                every[name].append(side.run())
     finally:
         for side in sides.values():
             side.close()
-    figures = {name: summary(some, rows) for name, some in runs.items()}
+    runs = {name: some[warm_up:] for name, some in every.items()}
+    figures = {name: summary(some, rows) | {"cold_cpu_s": every[name][0]["cpu_s"]} for name, some in runs.items()}
     less = {name: [a["cpu_s"] / b["cpu_s"] for a, b in zip(runs[PEER], runs[name], strict=True)] for name in runs}
     return {
         "rows": rows,
+        "uncounted_runs": warm_up,
         "machine": machine(),
         "load_average": os.getloadavg(),
         "same_hashes": same_hashes(work),
@@ -285,12 +292,13 @@ def markdown(found: dict[str, Any]) -> str:
         ", ".join(f"{name} {value}" for name, value in found["machine"].items()),
         f"Load average at the end {found['load_average'][0]:.1f}. Equal indices: {found['same_hashes']}",
         "",
-        "| side | cpu-s (median) | runs | wall s | rows per core-second | times less CPU | peak MB | written MB |",
-        "|-|-|-|-|-|-|-|-|",
+        "| side | cold cpu-s | cpu-s (median) | runs | wall s | rows/core-s | times less | peak MB | written MB |",
+        "|-|-|-|-|-|-|-|-|-|",
     ]
     for name, side in found["sides"].items():
         cells = (
             name,
+            f"{side['cold_cpu_s']:.2f}",
             f"{side['cpu_s']:.2f}",
             " ".join(f"{cpu:.2f}" for cpu in side["cpu_runs"]),
             f"{side['wall_s']:.2f}",
@@ -300,7 +308,7 @@ def markdown(found: dict[str, Any]) -> str:
             f"{side['written_mb']:.1f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    lines.append(f"| kernel alone | | | | {found['kernel_rows_per_core_second']:,.0f} | | | |")
+    lines.append(f"| kernel alone | | | | | {found['kernel_rows_per_core_second']:,.0f} | | | |")
     return "\n".join(lines)
 
 

@@ -25,6 +25,11 @@ class Table:
     checks: dict[str, str] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
 
+    @property
+    def indexed_columns(self) -> int:
+        """How many of the first columns get minima and maxima in the log: id and time of impressions."""
+        return 2 if "event_id" in self.columns else 0
+
     def takes(self, column: str) -> bool:
         """Whether the table has such a column or may get it."""
         return column in self.columns or any(column.startswith(prefix) for prefix in self.extra)

@@ -201,9 +201,11 @@ class Tables:
             for column, kind in table.columns.items()
         )
         parts = f" PARTITIONED BY ({', '.join(table.partition_by)})" if table.partition_by else ""
-        checks = ", ".join(f"'delta.constraints.{key}' = '{_escaped(rule)}'" for key, rule in table.checks.items())
-        properties = f" TBLPROPERTIES ({checks})" if checks else ""
-        statement = f"CREATE TABLE IF NOT EXISTS {target} ({columns}) USING delta{parts}{properties}"
+        properties = {f"delta.constraints.{key}": rule for key, rule in table.checks.items()}
+        # Delta would gather statistics of 32 columns in every task; nothing asks for more than these.
+        properties["delta.dataSkippingNumIndexedCols"] = str(table.indexed_columns)
+        listed = ", ".join(f"'{key}' = '{_escaped(value)}'" for key, value in properties.items())
+        statement = f"CREATE TABLE IF NOT EXISTS {target} ({columns}) USING delta{parts} TBLPROPERTIES ({listed})"
         _again_if_the_schema_moved(lambda: self.spark.sql(statement))
 
     # --- the log -------------------------------------------------------------------------
