@@ -49,9 +49,7 @@ def main() -> None:
     if args.json:
         print(json.dumps(rows))
         return
-    print(
-        "| log | model | w | NE | NE before recalibration | calibration ratio, p_sampled | after | scikit-learn NE |"
-    )
+    print("| log | model | w | NE | NE before recalibration | calibration, p_sampled | after | scikit-learn NE |")
     print("|-|-|-|-|-|-|-|-|")
     for row in rows:
         print(

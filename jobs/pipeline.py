@@ -4,7 +4,7 @@ Makes every missing or stale day of the window, trains, calibrates and judges --
 the leaderboard and the report.
 """
 
-from clickmill.job import Job, Run, perform
+from clickmill.job import Job, Run, perform_within
 from clickmill.jobs import build_features, calibrate, downsample, evaluate, ingest, simulate, train_logreg
 from clickmill.publish import publish
 from clickmill.staleness import stale_days
@@ -18,14 +18,12 @@ def main(run: Run) -> None:
         days = stale_days(run.tables, job, DAY_JOBS, run.cfg, run.days)
         if days:
             with run.progress.step(f"{job.name}, {len(days)} days"):
-                perform(run.sibling(job, days))
+                perform_within(run, run.sibling(job, days))
         else:
             run.say(f"{job.name}: all {len(run.days)} days are fresh")
     for job in WINDOW_JOBS:
         with run.progress.step(f"{job.name} of {', '.join(run.models)}"):
-            sibling = run.sibling(job)
-            perform(sibling)
-        run.result |= sibling.result
+            perform_within(run, run.sibling(job))
     publish(run, tuple(model["model_id"] for model in run.result["models"]))
 
 

@@ -96,6 +96,8 @@ install_packages() {
     if get_uv; then
         # What an earlier set-up fetched is taken without asking the network.
         uv_install --offline -q -r requirements.lock 2>/dev/null || uv_install -r requirements.lock || no_packages
+        # Every Python worker imports these; where PYTHONDONTWRITEBYTECODE is set each would compile them again.
+        uv_install --offline -q --compile-bytecode -r requirements.lock || say "packages are not compiled ahead"
         uv_install --offline -q --no-build-isolation -e .
     else
         say "uv could not be had; pip takes about three times as long"

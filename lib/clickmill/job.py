@@ -194,6 +194,14 @@ def perform(run: Run) -> None:
     ledger.end("done", run.counts)
 
 
+def perform_within(run: Run, part: Run) -> None:
+    """Performs `part` as a run of its own; its result and table versions are the whole's too."""
+    perform(part)
+    run.result |= part.result
+    run.tables.versions_in |= part.tables.versions_in
+    run.tables.versions_out |= part.tables.versions_out
+
+
 def named(raised: BaseException) -> ClickmillError:
     """The error as one of ours: what a worker raised by name comes back by that name."""
     if isinstance(raised, ClickmillError):

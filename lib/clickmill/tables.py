@@ -238,7 +238,7 @@ def _local_history(path: str, limit: int) -> Iterator[dict[str, Any]]:
     from deltalake.exceptions import TableNotFoundError
 
     try:
-        table = DeltaTable(path, skip_stats=True)
+        table = DeltaTable(path)
     except TableNotFoundError:
         raise MissingTableError(f"{path}: there is no such Delta table") from None
     yield from table.history(limit)

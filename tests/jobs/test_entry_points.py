@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from small import SETS
 
+from clickmill.jars import jar_paths
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 WAYS = {
     "clickmill run": [str(BIN / "clickmill"), "run", "downsample"],
     "python -m": [sys.executable, "-m", "clickmill.jobs.downsample"],
-    "spark-submit": [str(BIN / "spark-submit"), "jobs/downsample.py"],
+    "spark-submit": [str(BIN / "spark-submit"), "--jars", ",".join(map(str, jar_paths())), "jobs/downsample.py"],
 }
 
 
