@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
@@ -30,11 +31,14 @@ from clickmill.split import Stretch
 Key = date | str
 Partitions = Mapping[str, Key | Sequence[Key]]
 
+SPARK_ERRORS = (PySparkException, Py4JJavaError)
+"""What a failed write raises: some of Delta's conflicts come without a class of Spark's."""
 _CONFLICT = re.compile(r"DELTA_CONCURRENT_|DELTA_PROTOCOL_CHANGED|DELTA_METADATA_CHANGED|MetadataChangedException")
 _OUTSIDE = re.compile(r"DELTA_REPLACE_WHERE_MISMATCH")
 _REFUSED = re.compile(r"clickmill refuses: ([^\n]*?)(?: SQLSTATE|$)", re.MULTILINE)
 _SCHEMA_MOVED = re.compile(
-    r"DELTA_PROTOCOL_CHANGED|DELTA_METADATA_CHANGED|MetadataChangedException|ProtocolChangedException|ALREADY_EXISTS"
+    r"DELTA_PROTOCOL_CHANGED|DELTA_METADATA_CHANGED|MetadataChangedException|ProtocolChangedException"
+    r"|ALREADY_EXISTS|NON_EMPTY_LOCATION"
 )
 
 
@@ -284,7 +288,7 @@ def _again_if_the_schema_moved(write: Callable[[], object]) -> None:
         try:
             write()
             return
-        except PySparkException as error:
+        except SPARK_ERRORS as error:
             if attempt == 4 or not _SCHEMA_MOVED.search(str(error)):
                 raise
             time.sleep(0.5 * (attempt + 1))
@@ -294,7 +298,7 @@ def _again_if_the_schema_moved(write: Callable[[], object]) -> None:
 def _named_errors(path: str, predicate: str) -> Iterator[None]:
     try:
         yield
-    except PySparkException as error:
+    except SPARK_ERRORS as error:
         text = str(error)
         refused = _REFUSED.search(text)
         if refused:

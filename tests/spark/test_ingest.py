@@ -361,6 +361,7 @@ def test_the_full_attribution_form(tables: Tables, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_1tb_form_reads_a_file_a_day(tables: Tables, tmp_path: Path) -> None:
     for day in (FIRST, SECOND):
         lines = [f"{n % 2}\t" + "\t".join(["3"] * 13 + ["ab"] * 26) for n in range(24)]
