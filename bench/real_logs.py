@@ -1,6 +1,6 @@
 """The whole chain on three real click logs, beside scikit-learn on the same hashed rows and split.
 
-    python bench/real_logs.py --data FOLDER [--keep-rates 1,0.3] [--json]
+    python bench/real_logs.py [--data FOLDER] [--keep-rates 1,0.3] [--json]
 
 FOLDER holds `criteo_kaggle_head10k/train.tsv`, `avazu_43k/avazu.csv` and
 `criteo_attribution_165k/attribution.csv`. Time-forward split and l2 as in the data sets' configs:
@@ -40,7 +40,7 @@ LOGS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--logs", default=",".join(LOGS))
     parser.add_argument("--keep-rates", default="1,0.3")
     parser.add_argument("--json", action="store_true")
