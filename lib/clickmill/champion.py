@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import Any
 
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 
 from clickmill.errors import MissingColumnsError, MissingTableError
 from clickmill.scoring import Contender
@@ -21,12 +21,12 @@ def champion(tables: Tables, ds: date) -> Contender | None:
     """
     if not tables.exists("decisions"):
         return None
-    promoted = tables.read("decisions").where(F.col("promoted") & (F.col("ds") <= F.lit(ds)))
-    latest = promoted.orderBy(F.desc("ds"), F.desc("at")).limit(1).collect()
-    if not latest:
+    promoted = [row for row in tables.rows("decisions") if row["promoted"] and row["ds"] <= ds]
+    if not promoted:
         return None
-    model_id, digest = latest[0]["champion"], latest[0]["champion_digest"]
-    found = tables.read("models").where((F.col("model_id") == model_id) & (F.col("digest") == digest)).collect()
+    latest = max(promoted, key=lambda row: (row["ds"], row["at"]))
+    model_id, digest = latest["champion"], latest["champion_digest"]
+    found = tables.rows("models", where={"model_id": [model_id], "digest": [digest]})
     if not found:
         raise MissingTableError(
             f"{tables.path('models')}: the champion as of {ds}, {model_id} with digest {digest}, is not there"
@@ -40,7 +40,7 @@ def contenders(tables: Tables, ds: date, names: Sequence[str]) -> tuple[Contende
     Raises MissingTableError where a name has no model on that day, KeepRateError for a model that needs
     its keep rate and has none.
     """
-    rows = {row["name"]: row for row in tables.read("models", days=[ds]).collect()}
+    rows = {row["name"]: row for row in tables.rows("models", days=[ds])}
     missing = [name for name in names if name not in rows]
     if missing:
         raise MissingTableError(
@@ -68,7 +68,7 @@ def needed_columns(features: DataFrame, found: Sequence[Contender]) -> list[str]
     return list(columns)
 
 
-def _contender(row: Row) -> Contender:
+def _contender(row: Mapping[str, Any]) -> Contender:
     return Contender(
         model_id=row["model_id"],
         name=row["name"],

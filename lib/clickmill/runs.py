@@ -16,6 +16,7 @@ import psutil
 import clickmill
 from clickmill.config import Config
 from clickmill.errors import ClickmillError
+from clickmill.schema import TABLES
 from clickmill.tables import Tables
 
 ELSEWHERE_LOST_AFTER = timedelta(days=2)
@@ -85,10 +86,9 @@ def latest(tables: Tables) -> list[dict[str, Any]]:
     """The newest row of each run, newest first; [] where there is no `runs` yet. One row a run, without config."""
     if not tables.exists("runs"):
         return []
-    runs = tables.read("runs", version=tables.newest("runs")).drop("config")
+    columns = [column for column in TABLES["runs"].columns if column != "config"]
     rows: dict[str, dict[str, Any]] = {}
-    for row in runs.collect():
-        values = row.asDict()
+    for values in tables.rows("runs", version=tables.newest("runs"), columns=columns):
         kept = rows.get(values["run_id"])
         if kept is None or (kept["status"] == "running"):
             rows[values["run_id"]] = values

@@ -22,8 +22,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_type
-from pyspark.sql.types import NullType
+from pyspark.sql.types import DataType, NullType
 
+from clickmill import local_delta
 from clickmill.errors import ConflictError, MissingTableError, SchemaError
 from clickmill.schema import TABLES, Table
 from clickmill.split import Stretch
@@ -61,6 +62,7 @@ class Tables:
         self.versions_out: dict[str, int] = {}
         self._pins: dict[str, int] = {}
         self._is_catalog = "/" not in warehouse
+        self._is_local = not self._is_catalog and "://" not in warehouse
 
     # --- where and which -----------------------------------------------------------------
 
@@ -134,6 +136,29 @@ class Tables:
             frame = frame.where(F.col(column) == value)
         return frame
 
+    def rows(
+        self,
+        name: str,
+        *,
+        days: Sequence[date] | None = None,
+        where: Mapping[str, Sequence[str]] | None = None,
+        columns: Sequence[str] = (),
+        version: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Rows of a small table (models, metrics, runs …) on the driver, as `read` pins and cuts them.
+
+        `where` names the values that a column may have. Raises MissingTableError.
+        """
+        isin: dict[str, Sequence[Any]] = {**({} if days is None else {"ds": days}), **(where or {})}
+        if self._is_local:
+            at = self.version(name) if version is None else version
+            self.versions_in.setdefault(name, at)
+            return local_delta.rows(self.path(name), at, isin, columns)
+        frame = self.read(name, version=version)
+        for column, values in isin.items():
+            frame = frame.where(F.col(column).isin(list(values)))
+        return [row.asDict() for row in (frame.select(*columns) if columns else frame).collect()]
+
     def last_time(self, name: str, day: date) -> datetime:
         """The latest event time (naive UTC) that the table has on that day. Raises MissingTableError."""
         column = F.unix_micros(F.max("event_time")).alias(
@@ -154,47 +179,56 @@ class Tables:
         Raises SchemaError where rows do not fit the table (nothing is written), ConflictError where
         another writer changed the same partitions meanwhile.
         """
-        table = TABLES[name]
-        frame = self._frame(name, rows)
         predicate = " AND ".join(_equals(column, value) for column, value in replace.items())
-        return self._commit(name, table, frame, {"mode": "overwrite", "replaceWhere": predicate})
+        return self._put(name, rows, predicate)
 
     def append(self, name: str, rows: DataFrame | pa.Table | list[dict[str, Any]]) -> Written:
         """Adds rows to an append-only table (`runs`, `decisions`)."""
-        return self._commit(name, TABLES[name], self._frame(name, rows), {"mode": "append"})
+        return self._put(name, rows, None)
 
-    def _commit(self, name: str, table: Table, frame: DataFrame, options: dict[str, str]) -> Written:
-        checked = _checked(name, table, frame)
-        if self.dry_run:
-            with _named_errors(self.path(name), options.get("replaceWhere", "")):
-                return Written(self._pins.get(name, -1), checked.count())
-        self._create(name, table)
+    def _put(self, name: str, rows: DataFrame | pa.Table | list[dict[str, Any]], predicate: str | None) -> Written:
+        """Rows that the driver holds go to a local table without Spark; all others through it."""
+        table = TABLES[name]
+        if isinstance(rows, list):
+            rows = pa.Table.from_pylist(rows, schema=pa.schema(list(table.columns.items())))
+        if isinstance(rows, pa.Table) and self._is_local:
+            _check_columns(name, table, {field.name: from_arrow_type(field.type) for field in rows.schema})
+            if self.dry_run:
+                return Written(self._pins.get(name, -1), rows.num_rows)
+            self._create(name, table)
+            metadata = {"run_id": self.run_id}
+            version = local_delta.write(self.path(name), table, rows, predicate=predicate, metadata=metadata)
+            written = Written(version, rows.num_rows)
+        else:
+            frame = self.spark.createDataFrame(rows) if isinstance(rows, pa.Table) else rows
+            _check_columns(name, table, {field.name: field.dataType for field in frame.schema})
+            checked = _with_rules(name, table, frame)
+            if self.dry_run:
+                with _named_errors(self.path(name), predicate or ""):
+                    return Written(self._pins.get(name, -1), checked.count())
+            self._create(name, table)
+            written = self._write_by_spark(name, checked, predicate)
+        self._pins[name] = self.versions_out[name] = written.version
+        return written
+
+    def _write_by_spark(self, name: str, frame: DataFrame, predicate: str | None) -> Written:
         writer = (
-            checked.write.format("delta")
-            .mode(options["mode"])
+            frame.write.format("delta")
+            .mode("append" if predicate is None else "overwrite")
             .option("mergeSchema", "true")
             .option("userMetadata", json.dumps({"run_id": self.run_id}))
         )
-        if "replaceWhere" in options:
-            writer = writer.option("replaceWhere", options["replaceWhere"])
-        with _named_errors(self.path(name), options.get("replaceWhere", "")):
+        if predicate is not None:
+            writer = writer.option("replaceWhere", predicate)
+        with _named_errors(self.path(name), predicate or ""):
             _again_if_the_schema_moved(partial(self._save, writer, name))
-        written = self._own_commit(name)
-        self._pins[name] = self.versions_out[name] = written.version
-        return written
+        return self._own_commit(name)
 
     def _save(self, writer: DataFrameWriter, name: str) -> None:
         if self._is_catalog:
             writer.saveAsTable(self.path(name))
         else:
             writer.save(self.path(name))
-
-    def _frame(self, name: str, rows: DataFrame | pa.Table | list[dict[str, Any]]) -> DataFrame:
-        if isinstance(rows, list):
-            rows = pa.Table.from_pylist(rows, schema=pa.schema(list(TABLES[name].columns.items())))
-        if isinstance(rows, pa.Table):
-            return self.spark.createDataFrame(rows)
-        return rows
 
     def _create(self, name: str, table: Table) -> None:
         if self.exists(name):
@@ -225,7 +259,7 @@ class Tables:
 
     def _history(self, name: str, limit: int) -> list[dict[str, Any]]:
         path = self.path(name)
-        if self._is_catalog or "://" in path:
+        if not self._is_local:
             target = _quoted(path) if self._is_catalog else f"delta.`{path}`"
             try:
                 return [
@@ -233,24 +267,11 @@ class Tables:
                 ]
             except PySparkException:
                 raise MissingTableError(f"{path}: there is no such Delta table") from None
-        return list(_local_history(path, limit))
+        return local_delta.history(path, limit)
 
 
-def _local_history(path: str, limit: int) -> Iterator[dict[str, Any]]:
-    """The newest entries of a local table's log, newest first: no Spark job for a question this small."""
-    from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
-
-    try:
-        table = DeltaTable(path)
-    except TableNotFoundError:
-        raise MissingTableError(f"{path}: there is no such Delta table") from None
-    yield from table.history(limit)
-
-
-def _checked(name: str, table: Table, frame: DataFrame) -> DataFrame:
-    """The frame with the table's column types, failing by name on rows that break its rules."""
-    found = {field.name: field.dataType for field in frame.schema}
+def _check_columns(name: str, table: Table, found: Mapping[str, DataType]) -> None:
+    """Raises SchemaError unless these are columns of the table, of its types, and the required ones are there."""
     missing = [column for column in table.required if column not in found]
     if missing:
         raise SchemaError(f"{name}: missing columns {missing}; found {list(found)}")
@@ -263,10 +284,9 @@ def _checked(name: str, table: Table, frame: DataFrame) -> DataFrame:
             raise SchemaError(
                 f"{name}.{column}: expected {expected.simpleString()}, found {found[column].simpleString()}"
             )
-    return _with_rules(name, table, frame, list(found))
 
 
-def _with_rules(name: str, table: Table, frame: DataFrame, present: list[str]) -> DataFrame:
+def _with_rules(name: str, table: Table, frame: DataFrame) -> DataFrame:
     """Evaluates the rules in the write's own pass, because Delta's own refusal has no name of ours."""
     rules = [(f"{name}.{column} is null", F.col(column).isNull()) for column in table.required]
     rules += [
@@ -279,7 +299,7 @@ def _with_rules(name: str, table: Table, frame: DataFrame, present: list[str]) -
     refusal: Column = F.col(carrier)
     for message, broken in reversed(rules):
         refusal = F.when(broken, F.raise_error(F.lit(f"clickmill refuses: {message}"))).otherwise(refusal)
-    return frame.select(*(refusal.alias(c) if c == carrier else F.col(f"`{c}`") for c in present))
+    return frame.select(*(refusal.alias(c) if c == carrier else F.col(f"`{c}`") for c in frame.columns))
 
 
 def _again_if_the_schema_moved(write: Callable[[], object]) -> None:

@@ -76,10 +76,7 @@ def entries(tables: Tables, ds: date, contenders: Sequence[Contender]) -> tuple[
     Raises MissingTableError where one has none, or has one of another artifact of the same model id.
     """
     ids = [one.model_id for one in contenders]
-    found = {
-        row["model_id"]: row
-        for row in tables.read("calibrations", days=[ds]).where(F.col("model_id").isin(ids)).collect()
-    }
+    found = {row["model_id"]: row for row in tables.rows("calibrations", days=[ds], where={"model_id": ids})}
     missing = [name for name in ids if name not in found]
     if missing:
         raise MissingTableError(

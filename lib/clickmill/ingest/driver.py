@@ -64,13 +64,14 @@ class RawLog:
         self._plan = plan
         self.counts = _counted(source, plan)
 
-    def rejects(self, run_id: str) -> DataFrame:
-        """What is refused, as the table `rejects` wants it."""
+    def rejects(self, run_id: str) -> DataFrame | list[dict[str, Any]]:
+        """What is refused, as the table `rejects` wants it; [] where nothing is."""
+        if not self.counts.rejected:
+            return []
         columns = ("source", "line", "reason", "text", F.lit(run_id).alias("run_id"), "ds")
         own = self._plan.dataset.event_id is not None and self.counts.repeats > 0
         fn = partial(worker.rejects, plan=self._plan, candidates=own)
-        source = self._source if self.counts.rejected else self._source.limit(0)
-        found = source.mapInArrow(fn, from_arrow_schema(worker.REJECTS))
+        found = self._source.mapInArrow(fn, from_arrow_schema(worker.REJECTS))
         if not own:
             return found.select(*columns)
         ranked = _numbered(found.where("reason IS NULL"), day="event_day")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from clickmill.errors import PlatformError
@@ -38,22 +37,25 @@ def collect(
     judged models that are shown; all unless given. A table that is not there leaves its section empty.
     What comes to the driver is bounded by models × stages × metrics, slots × bits and reasons.
     """
-    metrics = _rows(_read(tables, "metrics", [ds], model_ids), F.col("slice") == EVERYTHING)
+    shown_only = {} if model_ids is None else {"model_id": model_ids}
+    metrics = _rows(tables, "metrics", days=[ds], where={"slice": [EVERYTHING], **shown_only})
     shown = sorted({row["model_id"] for row in metrics})
     back = [ds - timedelta(days=step) for step in range(HISTORY_DAYS)]
-    one_day = (F.col("metric") == "ne") & (F.col("stage") == LAST_STAGE) & F.col("slice").startswith(DAY_SLICE)
-    names = {row["model_id"]: row["name"] for row in _rows(_read(tables, "models"), columns=("model_id", "name"))}
+    names = {row["model_id"]: row["name"] for row in _rows(tables, "models", columns=("model_id", "name"))}
     wanted = {names.get(model_id) for model_id in shown}
     same_name = sorted(model_id for model_id, name in names.items() if name in wanted) + shown
+    history = {"metric": ["ne"], "stage": [LAST_STAGE], "model_id": same_name}
     return report_data(
         ds=ds,
         dataset=dataset,
         run=run,
         metrics=metrics,
-        history=_rows(_read(tables, "metrics", back, same_name), one_day),
-        reliability=_rows(_read(tables, "reliability", [ds], shown)),
-        models=_rows(_read(tables, "models", None, same_name)),
-        calibrations=_rows(_read(tables, "calibrations", [ds], shown)),
+        history=[
+            row for row in _rows(tables, "metrics", days=back, where=history) if row["slice"].startswith(DAY_SLICE)
+        ],
+        reliability=_rows(tables, "reliability", days=[ds], where={"model_id": shown}),
+        models=_rows(tables, "models", where={"model_id": same_name}),
+        calibrations=_rows(tables, "calibrations", days=[ds], where={"model_id": shown}),
         audit=_newest_audit(tables, days),
         rejects=_rejects(tables, days),
         rejects_days=days,
@@ -79,39 +81,23 @@ def save(data: ReportData, path: str) -> str:
     return path
 
 
-def _read(
-    tables: Tables, name: str, days: Sequence[date] | None = None, model_ids: Sequence[str] | None = None
-) -> DataFrame | None:
-    if not tables.exists(name):
-        return None
-    frame = tables.read(name, days=days)
-    return frame if model_ids is None else frame.where(F.col("model_id").isin(list(model_ids)))
-
-
-def _rows(frame: DataFrame | None, condition: Any = None, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
-    if frame is None:
-        return []
-    if condition is not None:
-        frame = frame.where(condition)
-    if columns:
-        frame = frame.select(*columns)
-    return [row.asDict() for row in frame.collect()]
+def _rows(tables: Tables, name: str, **cut: Any) -> list[dict[str, Any]]:
+    return tables.rows(name, **cut) if tables.exists(name) else []
 
 
 def _newest_audit(tables: Tables, days: Sequence[date]) -> list[dict[str, Any]]:
     """The audit of the window's last day that has one."""
-    audit = _read(tables, "feature_audit", days)
-    if audit is None:
-        return []
-    newest = audit.agg(F.max("ds").alias("ds")).collect()[0]["ds"]
-    return _rows(audit, F.col("ds") == F.lit(newest))
+    audit = _rows(tables, "feature_audit", days=days)
+    newest = max((row["ds"] for row in audit), default=None)
+    return [row for row in audit if row["ds"] == newest]
 
 
 def _rejects(tables: Tables, days: Sequence[date]) -> list[dict[str, Any]]:
     """A row a reason: how many lines, and the first line of the first source as its example."""
-    rejects = _read(tables, "rejects", days)
-    if rejects is None:
+    if not tables.exists("rejects"):
         return []
+    rejects = tables.read("rejects", days=days)
     example = F.min(F.struct("source", "line", F.substring("text", 1, 200).alias("text"))).alias("example")
     counted = rejects.groupBy("reason").agg(F.count(F.lit(1)).alias("lines"), example)
-    return _rows(counted.select("reason", "lines", "example.source", "example.line", "example.text"))
+    wanted = counted.select("reason", "lines", "example.source", "example.line", "example.text")
+    return [row.asDict() for row in wanted.collect()]
