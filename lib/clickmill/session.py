@@ -27,6 +27,7 @@ ALWAYS = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.ui.showConsoleProgress": "false",
 }
+_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
 def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
@@ -57,6 +58,8 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
             "spark.sql.warehouse.dir": f"{tempfile.gettempdir()}/clickmill-spark-warehouse",
         }
     settings |= {key: _from_environment(key, value) for key, value in conf.settings.items()}
+    if conf.master and conf.master.startswith("local"):
+        settings[_JAVA_OPTIONS] = f"{settings.get(_JAVA_OPTIONS) or ''} {_archive_options()}".strip() or None
     for key, value in settings.items():
         if value is not None:
             builder = builder.config(key, value)
@@ -90,6 +93,16 @@ def _spark_log() -> Iterator[None]:
         os.dup2(own, 2)
         os.close(log)
         os.close(own)
+
+
+def class_archive() -> Path:
+    """Where set-up puts the JVM's class archive (see `class_archive.py`)."""
+    return Path(sys.prefix) / "share" / "clickmill" / "spark-classes.jsa"
+
+
+def _archive_options() -> str:
+    """An archive that does not fit is left out; without the second option Java would say so on standard output."""
+    return f'-XX:SharedArchiveFile="{class_archive()}" -Xlog:disable' if class_archive().is_file() else ""
 
 
 def slots(spark: SparkSession) -> int:
