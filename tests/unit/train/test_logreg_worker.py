@@ -20,13 +20,14 @@ from clickmill import metrics
 from clickmill.calibration import prior_correction
 from clickmill.errors import DegenerateLabelsError, KeepRateError, NoRowsError
 from clickmill.hashing import rare_hash, to_index
+from clickmill.models.logreg import key_bits
 from clickmill.train.logreg import worker
 from clickmill.train.logreg.worker import Fitted, WarmStart, fit
 from clickmill.train.ring import SoloRing
 
 
 def table_of(fitted: Fitted) -> dict[int, float]:
-    return dict(zip(fitted.index.tolist(), fitted.weight.tolist(), strict=True))
+    return dict(zip(fitted.keys.tolist(), fitted.weight.tolist(), strict=True))
 
 
 def margins(fitted: Fitted, batch: pa.RecordBatch, bits: int = 18) -> np.ndarray:
@@ -99,7 +100,7 @@ def test_the_objective_with_l1_is_that_of_scikit_learn_saga() -> None:
     fitted = fit(Held([batch]), SoloRing(), task(l2=0.0, l1=l1))
     assert fitted.figures["converged"]
     assert fitted.figures["objective"] == pytest.approx(expected, rel=1e-6)
-    assert 0 < fitted.figures["non_zeros"] == len(fitted.index) < fitted.figures["active"] / 2
+    assert 0 < fitted.figures["non_zeros"] == len(fitted.keys) < fitted.figures["active"] / 2
 
 
 def test_two_columns_that_collide_add_their_weights() -> None:
@@ -118,7 +119,7 @@ def test_any_number_of_ranks_gives_the_same_model(spec: dict[str, Any]) -> None:
     batch, other = log(4000, keep_rate=0.5), log(1000, seed=9)
     asked = task(**spec)
     whole = fit(Held([batch], [other]), SoloRing(), asked)
-    bits = asked.spec.bits
+    bits = key_bits(asked.spec)
     for size in (2, 4):
         cuts = [*(batch.num_rows * r // size for r in range(size)), batch.num_rows]
         parts = [batch.slice(a, b - a) for a, b in itertools.pairwise(cuts)]
@@ -205,14 +206,16 @@ def test_the_l2_that_judges_validation_time_best_is_taken() -> None:
 def test_rare_and_unseen_values_share_the_rare_weight() -> None:
     batch = log(3000)
     fitted = fit(Held([batch]), SoloRing(), task(min_count=5))
-    cells = indices(batch, 18)
-    values, counts = np.unique(cells, return_counts=True)
-    rare = {slot: int(to_index(np.array([rare_hash(slot)]), 18)[0]) for slot in SLOTS}
-    assert set(fitted.index.tolist()) == set(values[counts >= 5].tolist()) | set(rare.values())
-    folded = np.where(np.isin(cells, values[counts >= 5]), cells, [rare[slot] for slot in SLOTS])
+    hashes = indices(batch, 32)
+    values, counts = np.unique(hashes, return_counts=True)
+    assert fitted.keys.tolist() == values[counts >= 5].tolist()
+    rare = [int(to_index(np.array([rare_hash(slot)]), 18)[0]) for slot in SLOTS]
+    folded = np.where(np.isin(hashes, values[counts >= 5]), indices(batch, 18), rare)
     peer = peer_of(batch, folded, l2=1e-4)
-    np.testing.assert_allclose(margins(fitted, batch), peer.decision_function(matrix(folded)[0]), atol=1e-3)
-    np.testing.assert_allclose(fitted.unseen, [table_of(fitted)[rare[slot]] for slot in SLOTS])
+    decisions = peer.decision_function(matrix(folded)[0])
+    np.testing.assert_allclose(margins(fitted, batch, 32), decisions, atol=1e-3)
+    weights = dict(zip(matrix(folded)[1].tolist(), peer.coef_[0].tolist(), strict=True))
+    np.testing.assert_allclose(fitted.unseen, [weights.get(index, 0.0) for index in rare], atol=1e-3)
 
 
 def test_the_iteration_limit_is_told() -> None:
@@ -226,7 +229,7 @@ def test_a_warm_start_is_moved_to_the_new_keep_rate_and_is_nearly_there() -> Non
     before = fit(Held([full]), SoloRing(), task())
     warm = replace(
         task(max_iterations=1),
-        warm_start=WarmStart(before.index, before.weight, before.intercept, before.keep_rate),
+        warm_start=WarmStart(before.keys, before.weight, before.intercept, before.keep_rate),
     )
     after = fit(Held([sampled]), SoloRing(), warm)
     assert after.figures["objective"] < cold.figures["objective"]

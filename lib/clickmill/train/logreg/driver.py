@@ -10,7 +10,6 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -80,7 +79,11 @@ def train(
     task = Task(spec, columns, column_slots(columns, cfg.dataset), _warm_start(tables, spec))
     fitted = fit(tables, task, stretches=stretches, sample_id=cfg.sampling.sample_id)
     card = _card(tables, cfg, name, ds, stretches, fitted)
-    saved = artifact.Saved("", "", 0) if dry_run else artifact.save(cfg.artifact_root, card, _arrays(fitted))
+    saved = (
+        artifact.Saved("", "", 0)
+        if dry_run
+        else artifact.save(cfg.artifact_root, card, worker.arrays_of(fitted, spec))
+    )
     return {
         "model_id": card.model_id,
         "name": name,
@@ -152,11 +155,6 @@ def _frame(tables: Tables, task: Task, stretches: Stretches, where: Mapping[str,
     )
 
 
-def _arrays(fitted: Fitted) -> dict[str, Any]:
-    arrays = {name: getattr(fitted, name) for name in worker.PARTS}
-    return arrays | {"intercept": np.array([fitted.intercept])}
-
-
 def _card(tables: Tables, cfg: Config, name: str, ds: date, stretches: Stretches, fitted: Fitted) -> Card:
     spec = cfg.models[name].model_dump(mode="json")
     return Card(
@@ -191,4 +189,4 @@ def _warm_start(tables: Tables, spec: LogregSpec) -> WarmStart | None:
         raise ConfigError(f"warm_start: {spec.warm_start} is no logreg of {spec.bits} bits")
     assert model.card.keep_rate is not None
     keep_rate = 1.0 if model.card.correction == "weight" else model.card.keep_rate
-    return WarmStart(model.index, model.weight, model.intercept, keep_rate)
+    return WarmStart(*model.by_index(), model.intercept, keep_rate)

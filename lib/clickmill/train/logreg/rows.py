@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from clickmill.errors import MissingColumnsError
-from clickmill.hashing import rare_hash, to_index
-from clickmill.models.logreg import hashes
+from clickmill.hashing import to_index
+from clickmill.models.logreg import hashes, rare_index
 from clickmill.models.lookup import Lookup
 from clickmill.train.logreg import kernels
 from clickmill.train.ring import Ring, gather_uneven
@@ -41,30 +42,34 @@ class Active:
     """The features a model has, over all ranks.
 
     index: (d,) uint32, rising. position: (d,) where each stands in θ, 1 … d, the most frequent first.
+    lookup: of k keys (see `models.logreg`): the indices themselves, or the whole hashes of the kept values, of
+    which some may share an index. place: (k,) where each key stands in θ.
     fold: (m,) the position of each column's rare value; d + 1, a place that is always 0, where nothing folds.
     """
 
-    lookup: Lookup
+    index: UInt32
     position: NDArray[np.int32]
+    lookup: Lookup
+    place: NDArray[np.int32]
     fold: NDArray[np.int32]
 
     @property
-    def index(self) -> UInt32:
+    def keys(self) -> UInt32:
         return self.lookup.index
 
     def __len__(self) -> int:
         return len(self.position)
 
     def relabel(self, cells: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Positions of (n, m) indices, in their own memory."""
+        """Positions of (n, m) keys, in their own memory."""
         lookup = self.lookup
         raw = cells.view(np.uint32)
-        kernels.relabel(raw, lookup.directory, lookup.index, lookup.shift, self.position, self.fold, cells)
+        kernels.relabel(raw, lookup.directory, lookup.index, lookup.shift, self.place, self.fold, cells)
         return cells
 
 
 def cells(batch: pa.RecordBatch, columns: Sequence[str], bits: int) -> NDArray[np.int32]:
-    """(n, m) indices of a batch's hash columns."""
+    """(n, m) keys of `bits` bits of a batch's hash columns."""
     out = np.empty((batch.num_rows, len(columns)), np.int32)
     for j, column in enumerate(columns):
         out[:, j] = to_index(hashes(batch, column), bits)
@@ -93,27 +98,40 @@ def numbers(batch: pa.RecordBatch, column: str) -> Doubles:
 
 
 def find_active(rows: Rows, ring: Ring, *, slots: Sequence[str], bits: int, min_count: int) -> Active:
-    """The features of all ranks' rows that occur at least `min_count` times, and each column's rare value.
+    """The features of all ranks' rows, as indices of `bits` bits, and what each column's rare values become.
 
-    Equal on every rank. A rank holds at most the list of features there are, never another's rows.
+    The cells hold indices of `bits` bits where `min_count` is 1, else whole hashes: a value is kept if its own
+    hash occurs at least `min_count` times, whoever shares its index. Equal on every rank. A rank holds at most
+    the list of features (of values, where they are counted) there are, never another's rows.
     """
+    if min_count > 1:
+        return _folding(*_sparse(rows, ring), slots=tuple(slots), bits=bits, min_count=min_count)
     index, counts = _dense(rows, ring, bits) if bits <= DENSE_BITS else _sparse(rows, ring)
+    position = _ranked(counts)
+    return Active(index, position, Lookup(index, bits), position, np.full(len(slots), len(index) + 1, np.int32))
+
+
+def _folding(
+    values: UInt32, counts: NDArray[np.int64], *, slots: tuple[str, ...], bits: int, min_count: int
+) -> Active:
+    """Features of the values (whole hashes) that occur often enough, and of what the others fold into."""
     often = counts >= min_count
-    index, counts = index[often], counts[often]
-    rare = np.empty(0, np.uint32)
-    if min_count > 1:
-        rare = to_index(np.array([rare_hash(slot) for slot in slots], np.int32), bits).view(np.uint32)
-        lacking = np.setdiff1d(rare, index)
-        order = np.argsort(np.concatenate((index, lacking)), kind="stable")
-        index = np.concatenate((index, lacking))[order]
-        counts = np.concatenate((counts, np.zeros(len(lacking), np.int64)))[order]
-    position = np.empty(len(index), np.int32)
-    position[np.argsort(-counts, kind="stable")] = np.arange(1, len(index) + 1, dtype=np.int32)
-    if min_count > 1:
-        fold = position[np.searchsorted(index, rare)]
-    else:
-        fold = np.full(len(slots), len(index) + 1, np.int32)
-    return Active(Lookup(index, bits), position, fold)
+    kept, folded = values[often], float(counts[~often].sum())
+    rare = rare_index(slots, bits)
+    reduced = to_index(kept.view(np.int32), bits).view(np.uint32)
+    index, which = np.unique(np.concatenate((reduced, rare)), return_inverse=True)
+    # How much folds into each slot's rare value is not known: all of it is no less, and brings them to the front.
+    times = np.bincount(which, np.concatenate((counts[often], np.full(len(rare), folded))))
+    position = _ranked(times)
+    places = position[which]
+    return Active(index, position, Lookup(kept, 32), places[: len(kept)], places[len(kept) :])
+
+
+def _ranked(counts: NDArray[Any]) -> NDArray[np.int32]:
+    """1 … d by falling counts, (d,)."""
+    position = np.empty(len(counts), np.int32)
+    position[np.argsort(-counts, kind="stable")] = np.arange(1, len(counts) + 1, dtype=np.int32)
+    return position
 
 
 def _dense(rows: Rows, ring: Ring, bits: int) -> tuple[UInt32, NDArray[np.int64]]:

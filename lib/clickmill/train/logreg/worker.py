@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from clickmill.config import LogregSpec
 from clickmill.errors import KeepRateError
+from clickmill.models.logreg import key_array, key_bits
+from clickmill.models.lookup import Lookup
 from clickmill.sampling import single_keep_rate
 from clickmill.train.logreg import kernels, solver
 from clickmill.train.logreg.problem import Doubles, Problem
@@ -36,7 +38,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class WarmStart:
-    """An earlier model: rising indices, weights, intercept, and the keep rate that its margins are at."""
+    """An earlier model: rising indices of our `bits`, weights, intercept, and the keep rate its margins are at."""
 
     index: NDArray[np.uint32]
     weight: Doubles
@@ -59,7 +61,7 @@ class Task:
 class Fitted:
     """The model and its figures; equal on every rank. Arrays as in `models.logreg.LogregModel`."""
 
-    index: NDArray[np.uint32]
+    keys: NDArray[np.uint32]
     weight: Doubles
     unseen: Doubles
     intercept: float
@@ -87,7 +89,7 @@ def fit(source: Source, ring: Ring, task: Task, *, say: Callable[[str], None] | 
     ranks alike where the rows of all of them cannot be trained on.
     """
     spec, clock = task.spec, Clock()
-    rows = load(source.training(), task.columns, spec.bits)
+    rows = load(source.training(), task.columns, key_bits(spec))
     clock.done("read")
     keep_rate = _keep_rate(rows, ring, spec)
     active = find_active(rows, ring, slots=task.slots, bits=spec.bits, min_count=spec.min_count)
@@ -97,7 +99,7 @@ def fit(source: Source, ring: Ring, task: Task, *, say: Callable[[str], None] | 
     weight = rows.weight if spec.correction == "weight" else np.ones(len(rows))
     problem = Problem(rows, weight, len(active), ring)
     reference, base_loss = _base(problem)
-    theta = _start(problem, active, task.warm_start, 1.0 if spec.correction == "weight" else keep_rate)
+    theta = _start(problem, active, task, 1.0 if spec.correction == "weight" else keep_rate)
     path: list[tuple[float, Solution]] = []
     for l2 in sorted(spec.l2 if isinstance(spec.l2, tuple) else (spec.l2,), reverse=True):
         solution = solver.minimise(
@@ -153,15 +155,16 @@ def _base(problem: Problem) -> tuple[float, float]:
     return math.sqrt(float(problem.dots((gradient, gradient))[0])), loss
 
 
-def _start(problem: Problem, active: Active, warm: WarmStart | None, keep_rate: float) -> Doubles:
+def _start(problem: Problem, active: Active, task: Task, keep_rate: float) -> Doubles:
     """This rank's slice of the θ to start from: the base rate, or an earlier model moved to our keep rate."""
+    warm = task.warm_start
     if warm is None:
         own = problem.zeros()
         if problem.low == 0 and len(own):
             own[0] = problem.base_margin()
         return own
     whole = np.zeros(problem.length)
-    found = active.lookup.positions(warm.index.view(np.int32))
+    found = Lookup(active.index, task.spec.bits).positions(warm.index.view(np.int32))
     known = found >= 0
     whole[active.position[found[known]]] = warm.weight[known]
     whole[0] = warm.intercept + math.log(warm.keep_rate / keep_rate)
@@ -194,7 +197,7 @@ def _judge(
     """Scores p (margin + ln w) of validation rows as they stream by: none of them is kept."""
     sums = np.zeros(len(wholes) + 2)
     for batch in batches:
-        positions = active.relabel(cells(batch, task.columns, task.spec.bits))
+        positions = active.relabel(cells(batch, task.columns, key_bits(task.spec)))
         label, weight = numbers(batch, "label"), np.ones(batch.num_rows)
         margins, scratch, other = (np.empty(batch.num_rows) for _ in range(3))
         for k, whole in enumerate(wholes):
@@ -222,10 +225,20 @@ def _normalized(loss: float, q: float) -> float | None:
 
 def _fitted(whole: Doubles, active: Active, spec: LogregSpec, keep_rate: float) -> Fitted:
     """The model as it is stored: with nothing folded, weights of 0 say no more than an absent index."""
-    index, weight = active.index, whole[active.position]
+    keys, weight = active.keys, whole[active.place]
     if spec.min_count == 1:
-        index, weight = index[weight != 0], weight[weight != 0]
-    return Fitted(index, weight, whole[active.fold], float(whole[0]), keep_rate)
+        keys, weight = keys[weight != 0], weight[weight != 0]
+    return Fitted(keys, weight, whole[active.fold], float(whole[0]), keep_rate)
+
+
+def arrays_of(fitted: Fitted, spec: LogregSpec) -> dict[str, NDArray[Any]]:
+    """The model as the arrays of its artifact."""
+    return {
+        key_array(spec): fitted.keys,
+        "weight": fitted.weight,
+        "unseen": fitted.unseen,
+        "intercept": np.array([fitted.intercept]),
+    }
 
 
 def _figures(
@@ -251,7 +264,7 @@ def _figures(
 
 
 CHUNK_BYTES = 4 * 2**20
-PARTS = ("index", "weight", "unseen")
+PARTS = ("keys", "weight", "unseen")
 
 
 def rows_of(fitted: Fitted, rank: int) -> Iterator[pa.RecordBatch]:
@@ -280,7 +293,7 @@ def fitted_from(rows: Iterable[tuple[str, Any, bytes | None]]) -> Fitted:
             arrays[kind] += data
     intercept, keep_rate = figures.pop("intercept"), figures.pop("keep_rate")
     return Fitted(
-        np.frombuffer(bytes(arrays["index"]), np.uint32),
+        np.frombuffer(bytes(arrays["keys"]), np.uint32),
         np.frombuffer(bytes(arrays["weight"]), np.float64),
         np.frombuffer(bytes(arrays["unseen"]), np.float64),
         intercept,
