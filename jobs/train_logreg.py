@@ -12,7 +12,9 @@ def main(run: Run) -> None:
         if run.cfg.models[name].kind != "logreg":
             continue
         run.say(f"{name}: training on {stretches.train}")
-        row = train(run.tables, run.cfg, name=name, ds=run.ds, stretches=stretches, dry_run=run.dry_run)
+        row = train(
+            run.tables, run.cfg, name=name, ds=run.ds, stretches=stretches, dry_run=run.dry_run, say=run.say
+        )
         for text in (words(row), *warn_of(row)):
             run.say(text)
         run.tables.write("models", [row], replace={"ds": run.ds, "name": name})

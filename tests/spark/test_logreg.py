@@ -131,16 +131,37 @@ def test_the_same_model_on_one_two_and_four_ranks_and_through_spark(
 
 def test_a_warm_start_names_an_earlier_model(tables: Tables) -> None:
     write(tables)
-    with pytest.raises(ConfigError, match="champion"):
-        trained(tables, warm_start="champion")
     row, _ = trained(tables)
     tables.write("models", [row], replace={"ds": DAYS[2], "name": "lr"})
     with pytest.raises(MissingTableError, match="no model 'nobody'"):
         trained(tables, warm_start="nobody")
-    with pytest.raises(ConfigError, match="19 bits"):
+    with pytest.raises(ConfigError, match="18 bits, this model 19"):
         trained(tables, warm_start=row["model_id"], bits=19)
     warm, _ = trained(tables, warm_start=row["model_id"])
-    assert json.loads(warm["training"])["iterations"] <= 2 < json.loads(row["training"])["iterations"]
+    figures = json.loads(warm["training"])
+    assert figures["iterations"] <= 2 < json.loads(row["training"])["iterations"]
+    assert figures["warm_start"] == {"model_id": row["model_id"], "digest": row["digest"], "reason": None}
+
+
+def test_a_warm_start_from_the_champion(tables: Tables) -> None:
+    from clickmill.tables import Tables
+
+    write(tables)
+    said: list[str] = []
+    first = train(
+        tables, config(tables, warm_start="champion"), name="lr", ds=DAYS[1], stretches=STRETCHES, say=said.append
+    )
+    assert said == ["lr: starts from the base rate: there is no champion as of 2026-01-01"]
+    tables.write("models", [first], replace={"ds": DAYS[1], "name": "lr"})
+    decision = {"ds": DAYS[1], "at": MIDNIGHTS[1], "run_id": "r", "promoted": True}
+    tables.append("decisions", [decision | {"champion": first["model_id"], "champion_digest": first["digest"]}])
+    now = Tables(tables.spark, tables.warehouse, run_id="the-next-run")
+    warm, model = trained(now, warm_start="champion")
+    figures = model.card.training
+    assert figures["warm_start"] == {"model_id": first["model_id"], "digest": first["digest"], "reason": None}
+    assert figures["iterations"] <= 2 < json.loads(first["training"])["iterations"]
+    assert figures["objective"] == pytest.approx(json.loads(first["training"])["objective"], rel=1e-6)
+    assert warm["digest"] == trained(now, warm_start="champion")[0]["digest"]
 
 
 def test_what_cannot_be_trained_is_refused_by_name(tables: Tables) -> None:

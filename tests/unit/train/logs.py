@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,11 @@ from numpy.typing import NDArray
 
 from clickmill import hashing
 from clickmill.config import LogregSpec
-from clickmill.train.logreg.worker import Task
+from clickmill.models import artifact
+from clickmill.models.card import Card
+from clickmill.models.logreg import LogregModel
+from clickmill.train.logreg import worker
+from clickmill.train.logreg.worker import Fitted, Task
 
 SLOTS = ("a", "b", "c", "d")
 CARDINALITY = (3, 40, 400, 3000)
@@ -58,3 +63,36 @@ def indices(batch: pa.RecordBatch, bits: int) -> NDArray[np.int64]:
     """(n, slots) indices, by another way than the trainer's."""
     columns = [batch.column(f"s_{slot}").to_numpy().astype(np.int64) & (2**bits - 1) for slot in SLOTS]
     return np.column_stack(columns)
+
+
+def card(asked: Task, **changes: Any) -> Card:
+    dataset = {
+        "name": "d",
+        "source": {"path": "x", "format": "parquet"},
+        "label": "y",
+        "event_time": {"kind": "column", "column": "t"},
+        "slots": list(SLOTS),
+    }
+    values: dict[str, Any] = {
+        "model_id": "lr-2026-01-10-0123abcd",
+        "name": "lr",
+        "kind": "logreg",
+        "keep_rate": 1.0,
+        "correction": "prior",
+        "spec": asked.spec.model_dump(mode="json"),
+        "dataset": dataset,
+        "edges": [],
+        "seed": 42,
+        "stretches": {"train": ["2026-01-01T00:00:00", "2026-01-08T00:00:00"]},
+        "tables": {},
+        "training": {},
+        "created_by": "test",
+    }
+    return Card.model_validate(values | changes)
+
+
+def stored(fitted: Fitted, asked: Task, root: Path) -> LogregModel:
+    """The model, saved and loaded."""
+    model = artifact.load(artifact.save(str(root), card(asked), worker.arrays_of(fitted, asked.spec)).path)
+    assert isinstance(model, LogregModel)
+    return model

@@ -9,53 +9,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from unit.train.logs import SLOTS, Held, log, task
+from unit.train.logs import SLOTS, Held, card, log, stored, task
 from unit.train.rings import on_ranks
 
 from clickmill.errors import ArtifactError
 from clickmill.hashing import hash_slot, rare_hash
 from clickmill.models import artifact
-from clickmill.models.card import Card
-from clickmill.models.logreg import LogregModel, key_bits
+from clickmill.models.logreg import key_bits
 from clickmill.train.logreg import kernels, worker
 from clickmill.train.logreg.problem import Problem
 from clickmill.train.logreg.rows import cells, find_active, load
-from clickmill.train.logreg.worker import Fitted, Task, fit
+from clickmill.train.logreg.worker import Task, fit
 from clickmill.train.ring import SoloRing
 
 BITS = 18
-
-
-def card(asked: Task) -> Card:
-    dataset = {
-        "name": "d",
-        "source": {"path": "x", "format": "parquet"},
-        "label": "y",
-        "event_time": {"kind": "column", "column": "t"},
-        "slots": list(SLOTS),
-    }
-    return Card(
-        model_id="lr-2026-01-10-0123abcd",
-        name="lr",
-        kind="logreg",
-        keep_rate=1.0,
-        correction="prior",
-        spec=asked.spec.model_dump(mode="json"),
-        dataset=dataset,
-        edges=[],
-        seed=42,
-        stretches={},
-        tables={},
-        training={},
-        created_by="test",
-    )
-
-
-def stored(fitted: Fitted, asked: Task, root: Path) -> LogregModel:
-    saved = artifact.save(str(root), card(asked), worker.arrays_of(fitted, asked.spec))
-    model = artifact.load(saved.path)
-    assert isinstance(model, LogregModel)
-    return model
 
 
 def twins(slot: str, bits: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -15,17 +15,18 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from clickmill import __version__, reader
-from clickmill.config import Config, LogregSpec, digest
-from clickmill.errors import ConfigError, MissingTableError, UnsupportedTableError
+from clickmill.config import Config, digest
+from clickmill.errors import UnsupportedTableError
 from clickmill.models import artifact
 from clickmill.models.card import Card
-from clickmill.models.logreg import LogregModel, column_slots, feature_columns
+from clickmill.models.logreg import column_slots, feature_columns
 from clickmill.reader import Shard
 from clickmill.split import Stretch, Stretches
 from clickmill.tables import Tables
 from clickmill.train import driver
 from clickmill.train.logreg import worker
-from clickmill.train.logreg.worker import Fitted, Task, WarmStart
+from clickmill.train.logreg.warm import start_of
+from clickmill.train.logreg.worker import Fitted, Task
 from clickmill.train.ring import Ring
 
 TRAINING = ("label", "weight", "keep_rate")
@@ -65,19 +66,32 @@ class Handed:
 
 
 def train(
-    tables: Tables, cfg: Config, *, name: str, ds: date, stretches: Stretches, dry_run: bool = False
+    tables: Tables,
+    cfg: Config,
+    *,
+    name: str,
+    ds: date,
+    stretches: Stretches,
+    dry_run: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Trains model `name` of the config and returns its row of `models`, its artifact saved.
 
     Reads the pinned versions of `sample` (train stretch) and `features` (validation stretch). Raises
     NoRowsError, KeepRateError, DegenerateLabelsError for data that cannot be trained on,
-    NotEnoughSlotsError, RankError. `dry_run`: trains, saves nothing.
+    MissingTableError, ConfigError for a warm start that cannot be made, NotEnoughSlotsError, RankError.
+    `dry_run`: trains, saves nothing. `say` is told, before the ranks start, what a warm start begins with.
     """
     spec = cfg.models[name]
     start = time.perf_counter()
     columns = feature_columns(spec, cfg.dataset)
-    task = Task(spec, columns, column_slots(columns, cfg.dataset), _warm_start(tables, spec))
+    begin = start_of(tables, spec, name=name, ds=ds, train=stretches.train)
+    if begin is not None and say is not None:
+        say(f"{name}: {begin.line}")
+    task = Task(spec, columns, column_slots(columns, cfg.dataset), begin.weights if begin else None)
     fitted = fit(tables, task, stretches=stretches, sample_id=cfg.sampling.sample_id)
+    if begin is not None:
+        fitted.figures["warm_start"] = begin.figures
     card = _card(tables, cfg, name, ds, stretches, fitted)
     saved = (
         artifact.Saved("", "", 0)
@@ -173,20 +187,3 @@ def _card(tables: Tables, cfg: Config, name: str, ds: date, stretches: Stretches
         training={key: value for key, value in fitted.figures.items() if key != "seconds"},  # the same on a rerun
         created_by=__version__,
     )
-
-
-def _warm_start(tables: Tables, spec: LogregSpec) -> WarmStart | None:
-    """The earlier model that the spec names. Raises MissingTableError, ConfigError where it cannot serve."""
-    if spec.warm_start is None:
-        return None
-    if spec.warm_start == "champion":
-        raise ConfigError("warm_start: champion: there is no champion yet; name a model id of table `models`")
-    found = tables.read("models").where(F.col("model_id") == spec.warm_start).select("artifact").collect()
-    if not found:
-        raise MissingTableError(f"models: there is no model {spec.warm_start!r} to start from")
-    model = artifact.load(found[0]["artifact"])
-    if not isinstance(model, LogregModel) or model.spec.bits != spec.bits:
-        raise ConfigError(f"warm_start: {spec.warm_start} is no logreg of {spec.bits} bits")
-    assert model.card.keep_rate is not None
-    keep_rate = 1.0 if model.card.correction == "weight" else model.card.keep_rate
-    return WarmStart(*model.by_index(), model.intercept, keep_rate)
