@@ -114,6 +114,21 @@ def test_two_columns_that_collide_add_their_weights() -> None:
     assert fitted.figures["objective"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_several_l2_and_no_rows_to_choose_by_are_refused_on_every_rank_before_training() -> None:
+    batch, several = log(500), task(l2=(1e-3, 1e-5))
+
+    class Unread(Held):
+        def training(self) -> list[pa.RecordBatch]:
+            raise AssertionError("the training rows were read")
+
+    with pytest.raises(NoRowsError, match="l2 is to be chosen from 0.001, 1e-05 on validation time"):
+        on_ranks(2, lambda ring: fit(Unread([batch], [batch.slice(0, 0)]), ring, several))
+    found = on_ranks(2, lambda ring: fit(Held([batch], [batch] if ring.rank else []), ring, several))
+    assert [fitted.figures["validation_rows"] for fitted in found] == [batch.num_rows] * 2
+    alone = fit(Held([batch]), SoloRing(), task(l2=(1e-3,))).figures
+    assert (alone["l2"], alone["validation_rows"], alone["validation_ne"]) == (1e-3, 0, None)
+
+
 @pytest.mark.parametrize("spec", [{}, {"bits": 32}, {"min_count": 4}, {"l1": 1e-4}, {"correction": "weight"}])
 def test_any_number_of_ranks_gives_the_same_model(spec: dict[str, Any]) -> None:
     batch, other = log(4000, keep_rate=0.5), log(1000, seed=9)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clickmill.config import LogregSpec
-from clickmill.errors import KeepRateError
+from clickmill.errors import KeepRateError, NoRowsError
 from clickmill.models.logreg import key_array, key_bits
 from clickmill.models.lookup import Lookup
 from clickmill.sampling import single_keep_rate
@@ -27,7 +27,7 @@ Batches = Iterable[pa.RecordBatch]
 
 
 class Source(Protocol):
-    """Where a rank's rows come from; each is read once."""
+    """Where a rank's rows come from. Training rows are read once, the first of validation perhaps twice."""
 
     def training(self) -> Batches:
         """Batches with the hash columns, `label`, `weight`, `keep_rate`."""
@@ -86,9 +86,12 @@ def fit(source: Source, ring: Ring, task: Task, *, say: Callable[[str], None] | 
     """Trains on this rank's rows together with the other ranks; every rank gets the same model.
 
     A rank without rows takes part. Raises NoRowsError, DegenerateLabelsError or KeepRateError on all
-    ranks alike where the rows of all of them cannot be trained on.
+    ranks alike where the rows of all of them cannot be trained on, or no rows can choose among several l2.
     """
     spec, clock = task.spec, Clock()
+    strengths = sorted(spec.l2 if isinstance(spec.l2, tuple) else (spec.l2,), reverse=True)
+    if len(strengths) > 1:
+        _require_validation(source, ring, strengths)
     rows = load(source.training(), task.columns, key_bits(spec))
     clock.done("read")
     keep_rate = _keep_rate(rows, ring, spec)
@@ -101,7 +104,7 @@ def fit(source: Source, ring: Ring, task: Task, *, say: Callable[[str], None] | 
     reference, base_loss = _base(problem)
     theta = _start(problem, active, task, 1.0 if spec.correction == "weight" else keep_rate)
     path: list[tuple[float, Solution]] = []
-    for l2 in sorted(spec.l2 if isinstance(spec.l2, tuple) else (spec.l2,), reverse=True):
+    for l2 in strengths:
         solution = solver.minimise(
             problem,
             Penalty(l2, spec.l1),
@@ -118,7 +121,7 @@ def fit(source: Source, ring: Ring, task: Task, *, say: Callable[[str], None] | 
     shift = 0.0 if spec.correction == "weight" else math.log(keep_rate)
     wholes = [problem.whole(solution.theta) for _, solution in path]
     judged = _judge(source.validation(), ring, task, active, wholes, shift)
-    best = int(np.argmin(judged.losses)) if len(path) > 1 and judged.weight else len(path) - 1
+    best = int(np.argmin(judged.losses))
     training_loss, training_ne = _training_ne(problem, path[best][1].margins, shift)
     clock.done("judge")
     fitted = _fitted(wholes[best], active, spec, keep_rate)
@@ -133,6 +136,16 @@ def fit(source: Source, ring: Ring, task: Task, *, say: Callable[[str], None] | 
         "seconds": clock.seconds,
     }
     return fitted
+
+
+def _require_validation(source: Source, ring: Ring, strengths: list[float]) -> None:
+    """Raises NoRowsError before the training where no rank has a row to choose among `strengths` by."""
+    has_rows = any(batch.num_rows for batch in source.validation())  # (reads no further than the first)
+    if not ring.sum(np.array([has_rows], np.int64))[0]:
+        raise NoRowsError(
+            f"logreg: l2 is to be chosen from {', '.join(f'{l2:g}' for l2 in strengths)} on validation time, "
+            "which has no rows: build features for these days, or give one l2"
+        )
 
 
 def _keep_rate(rows: Rows, ring: Ring, spec: LogregSpec) -> float:
