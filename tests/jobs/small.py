@@ -1,4 +1,4 @@
-"""A small simulated world for tests of whole jobs: four days, one model with crosses and one without."""
+"""A small simulated world for tests of whole jobs: four days, 11 columns, a model with crosses and one without."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ SETS = (
     "sampling.keep_rate=0.3",
     "split.train=2d",
     "features.audit_bits=[18, 20]",
+    "dataset.slots=[C1, C2, C3, C4, C5, C6]",
+    "dataset.numbers=[I1, I2, I3]",
+    "dataset.crosses=[[C1, C4], [C2, C5]]",
     "models.lr.bits=18",
     "models.lr.l2=3e-3",
     "models.lr_nocross.bits=18",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from datetime import date, datetime
 
 import pyarrow as pa
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from clickmill import reader
 from clickmill.errors import MissingColumnsError, MissingTableError, SchemaError
@@ -31,11 +32,20 @@ def impressions(day: date, n: int = 4, label: int = 0, **extra: pa.Array) -> pa.
     return pa.table({**columns, **extra})
 
 
-def test_writing_a_day_twice_leaves_one_day_and_other_days_alone(tables: Tables) -> None:
-    tables.write("features", impressions(DAY), replace={"ds": DAY})
-    tables.write("features", impressions(NEXT, 3), replace={"ds": NEXT})
-    written = tables.write("features", impressions(DAY, 5), replace={"ds": [DAY]})
-    assert written.rows == 5
+Rows = Callable[[pa.Table], pa.Table | DataFrame]
+
+
+@pytest.fixture(params=["driver", "spark"])
+def given(request: pytest.FixtureRequest, spark: SparkSession) -> Rows:
+    """Rows as the driver holds them (delta-rs writes those), or as a frame of Spark's."""
+    return spark.createDataFrame if request.param == "spark" else lambda rows: rows
+
+
+def test_writing_a_day_twice_leaves_one_day_and_other_days_alone(tables: Tables, given: Rows) -> None:
+    tables.write("features", given(impressions(DAY)), replace={"ds": DAY})
+    tables.write("features", given(impressions(NEXT, 3)), replace={"ds": NEXT})
+    written = tables.write("features", given(impressions(DAY, 5)), replace={"ds": [DAY]})
+    assert (written.rows, written.version) == (5, tables.newest("features"))
     assert tables.read("features").count() == 8
     assert tables.days("features") == (DAY, NEXT)
 
@@ -70,19 +80,30 @@ def test_a_stretch_is_cut_at_its_hours(tables: Tables) -> None:
         (impressions(NEXT), "rows outside ds IN"),
     ],
 )
-def test_rows_that_do_not_fit_are_refused_by_name(tables: Tables, rows: pa.Table, says: str) -> None:
+def test_rows_that_do_not_fit_are_refused_by_name(tables: Tables, given: Rows, rows: pa.Table, says: str) -> None:
     tables.write("features", impressions(DAY), replace={"ds": DAY})
     before = Tables(tables.spark, tables.warehouse, run_id="other").version("features")
     with pytest.raises(SchemaError, match=says):
-        tables.write("features", rows, replace={"ds": [DAY]})
+        tables.write("features", given(rows), replace={"ds": [DAY]})
     assert Tables(tables.spark, tables.warehouse, run_id="another").version("features") == before
 
 
-def test_a_new_feature_evolves_the_schema_and_is_null_on_older_days(tables: Tables) -> None:
-    tables.write("features", impressions(DAY), replace={"ds": DAY})
-    tables.write("features", impressions(NEXT, x_a_b=pa.array(range(4), pa.int32())), replace={"ds": NEXT})
+def test_a_new_feature_evolves_the_schema_and_is_null_on_older_days(tables: Tables, given: Rows) -> None:
+    tables.write("features", given(impressions(DAY)), replace={"ds": DAY})
+    tables.write("features", given(impressions(NEXT, x_a_b=pa.array(range(4), pa.int32()))), replace={"ds": NEXT})
     rows = {row.ds: row.x_a_b for row in tables.read("features").collect() if row.event_id.endswith("-3")}
     assert rows == {DAY: None, NEXT: 3}
+
+
+def test_rows_of_a_small_table_are_those_that_spark_reads(tables: Tables) -> None:
+    tables.write("features", impressions(DAY), replace={"ds": DAY})
+    tables.write("features", impressions(NEXT, 6, 1), replace={"ds": NEXT})
+    by_spark = [row.asDict() for row in tables.read("features").select("event_id", "label").collect()]
+    ours = tables.rows("features", columns=("event_id", "label"))
+    assert sorted(ours, key=str) == sorted(by_spark, key=str)
+    cut = tables.rows("features", days=[NEXT], where={"event_id": ["2026-01-02-3", "2026-01-01-3"]})
+    assert [(row["event_id"], row["ds"], row["label"]) for row in cut] == [("2026-01-02-3", NEXT, 1)]
+    assert len(tables.rows("features", version=1)) == 4
 
 
 def test_a_table_or_version_that_is_not_there_is_named(tables: Tables) -> None:
