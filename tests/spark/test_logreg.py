@@ -23,6 +23,7 @@ from clickmill.errors import (
 from clickmill.models import artifact
 from clickmill.models.logreg import LogregModel
 from clickmill.split import Stretch, Stretches
+from clickmill.train import watch
 from clickmill.train.logreg.driver import train
 
 if TYPE_CHECKING:
@@ -162,6 +163,15 @@ def test_a_warm_start_from_the_champion(tables: Tables) -> None:
     assert figures["iterations"] <= 2 < json.loads(first["training"])["iterations"]
     assert figures["objective"] == pytest.approx(json.loads(first["training"])["objective"], rel=1e-6)
     assert warm["digest"] == trained(now, warm_start="champion")[0]["digest"]
+
+
+def test_iterations_are_said_while_the_ranks_are_at_work(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tables, rows=300)
+    monkeypatch.setattr(watch, "QUIET_S", 0.0)
+    monkeypatch.setattr(watch, "EVERY_S", 0.0)
+    said: list[str] = []
+    row = train(tables, config(tables), name="lr", ds=DAYS[2], stretches=STRETCHES, say=said.append)
+    assert f"lr: l2 0.001: iteration {json.loads(row['training'])['iterations']}, " in said[-1]
 
 
 def test_what_cannot_be_trained_is_refused_by_name(tables: Tables) -> None:

@@ -84,6 +84,11 @@ def _on_rank(batches: Iterator[pa.RecordBatch], *, work: Work, local: bool) -> I
     yield from told
 
 
+def host_of(spark: SparkSession) -> str | None:
+    """The address that ranks reach the driver at; None where Spark does not say."""
+    return "127.0.0.1" if _is_local(spark) else spark.conf.get("spark.driver.host", None)
+
+
 def _is_local(spark: SparkSession) -> bool:
     return (spark.conf.get("spark.master", "") or "").startswith("local")
 

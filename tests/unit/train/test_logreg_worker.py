@@ -121,7 +121,7 @@ def test_several_l2_and_no_rows_to_choose_by_are_refused_on_every_rank_before_tr
         def training(self) -> list[pa.RecordBatch]:
             raise AssertionError("the training rows were read")
 
-    with pytest.raises(NoRowsError, match="l2 is to be chosen from 0.001, 1e-05 on validation time"):
+    with pytest.raises(NoRowsError, match=r"l2 is to be chosen from 0\.001, 1e-05 on validation time"):
         on_ranks(2, lambda ring: fit(Unread([batch], [batch.slice(0, 0)]), ring, several))
     found = on_ranks(2, lambda ring: fit(Held([batch], [batch] if ring.rank else []), ring, several))
     assert [fitted.figures["validation_rows"] for fitted in found] == [batch.num_rows] * 2
@@ -231,6 +231,18 @@ def test_rare_and_unseen_values_share_the_rare_weight() -> None:
     np.testing.assert_allclose(margins(fitted, batch, 32), decisions, atol=1e-3)
     weights = dict(zip(matrix(folded)[1].tolist(), peer.coef_[0].tolist(), strict=True))
     np.testing.assert_allclose(fitted.unseen, [weights.get(index, 0.0) for index in rare], atol=1e-3)
+
+
+def test_every_batch_read_and_every_iteration_is_said() -> None:
+    batch = log(1500)
+    said: list[str] = []
+    figures = fit(Held([batch], [batch]), SoloRing(), task(l2=(1e-2, 1e-3)), say=said.append).figures
+    assert said[:3] == [f"{rows} rows read by the first rank" for rows in (700, 1400, 1500)]
+    iterations = said[3:]
+    assert len(iterations) == figures["total_iterations"]
+    assert iterations[0].startswith("l2 0.01: iteration 1, objective 0.")
+    last = f"l2 0.001: iteration {figures['iterations']}, objective {figures['history'][-1]:.6f}, gradient "
+    assert iterations[-1].startswith(last)
 
 
 def test_the_iteration_limit_is_told() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -23,11 +23,12 @@ from clickmill.models.logreg import column_slots, feature_columns
 from clickmill.reader import Shard
 from clickmill.split import Stretch, Stretches
 from clickmill.tables import Tables
-from clickmill.train import driver
+from clickmill.train import driver, watch
 from clickmill.train.logreg import worker
 from clickmill.train.logreg.warm import start_of
 from clickmill.train.logreg.worker import Fitted, Task
 from clickmill.train.ring import Ring
+from clickmill.train.watch import Address, Say
 
 TRAINING = ("label", "weight", "keep_rate")
 PART = "part"
@@ -73,23 +74,24 @@ def train(
     ds: date,
     stretches: Stretches,
     dry_run: bool = False,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> dict[str, Any]:
     """Trains model `name` of the config and returns its row of `models`, its artifact saved.
 
     Reads the pinned versions of `sample` (train stretch) and `features` (validation stretch). Raises
     NoRowsError, KeepRateError, DegenerateLabelsError for data that cannot be trained on,
     MissingTableError, ConfigError for a warm start that cannot be made, NotEnoughSlotsError, RankError.
-    `dry_run`: trains, saves nothing. `say` is told, before the ranks start, what a warm start begins with.
+    `dry_run`: trains, saves nothing. `say` is told what a warm start begins with, and how far a long training is.
     """
     spec = cfg.models[name]
     start = time.perf_counter()
     columns = feature_columns(spec, cfg.dataset)
     begin = start_of(tables, spec, name=name, ds=ds, train=stretches.train)
-    if begin is not None and say is not None:
-        say(f"{name}: {begin.line}")
+    tell = None if say is None else partial(_say_of, say, name)
+    if begin is not None and tell is not None:
+        tell(begin.line)
     task = Task(spec, columns, column_slots(columns, cfg.dataset), begin.weights if begin else None)
-    fitted = fit(tables, task, stretches=stretches, sample_id=cfg.sampling.sample_id)
+    fitted = fit(tables, task, stretches=stretches, sample_id=cfg.sampling.sample_id, say=tell)
     if begin is not None:
         fitted.figures["warm_start"] = begin.figures
     card = _card(tables, cfg, name, ds, stretches, fitted)
@@ -120,29 +122,39 @@ def train(
     }
 
 
-def fit(tables: Tables, task: Task, *, stretches: Stretches, sample_id: str) -> Fitted:
+def _say_of(say: Say, name: str, line: str) -> None:
+    say(f"{name}: {line}")
+
+
+def fit(tables: Tables, task: Task, *, stretches: Stretches, sample_id: str, say: Say | None = None) -> Fitted:
     """Runs the ranks on the rows of `sample` and `features`, through files, or through Spark where it must be."""
     spark = tables.spark
     ranks = driver.ranks_for(spark, task.spec.ranks)
     where = {"sample_id": sample_id}
+    frame: DataFrame | None = None
+    work: partial[Iterator[pa.RecordBatch]]
     try:
-        sources = _files(tables, task, stretches, where, ranks)
+        work = partial(_work_on_files, sources=_files(tables, task, stretches, where, ranks), task=task)
     except UnsupportedTableError:
         frame = _frame(tables, task, stretches, where)
-        told = driver.run(spark, partial(_work_on_frame, task=task), ranks=ranks, frame=frame)
-    else:
-        told = driver.run(spark, partial(_work_on_files, sources=sources, task=task), ranks=ranks)
+        work = partial(_work_on_frame, task=task)
+    with watch.listening(driver.host_of(spark), say) as address:
+        told = driver.run(spark, partial(work, address=address), ranks=ranks, frame=frame)
     return worker.fitted_from((row.kind, row.value, row.data) for row in told if row.rank == 0)
 
 
 def _work_on_files(
-    _: Iterator[pa.RecordBatch], ring: Ring, *, sources: tuple[Files, ...], task: Task
+    _: Iterator[pa.RecordBatch], ring: Ring, *, sources: tuple[Files, ...], task: Task, address: Address | None
 ) -> Iterator[pa.RecordBatch]:
-    return worker.rows_of(worker.fit(sources[ring.rank], ring, task), ring.rank)
+    say = watch.teller(address, ring.rank)
+    return worker.rows_of(worker.fit(sources[ring.rank], ring, task, say=say), ring.rank)
 
 
-def _work_on_frame(batches: Iterator[pa.RecordBatch], ring: Ring, *, task: Task) -> Iterator[pa.RecordBatch]:
-    return worker.rows_of(worker.fit(Handed(batches), ring, task), ring.rank)
+def _work_on_frame(
+    batches: Iterator[pa.RecordBatch], ring: Ring, *, task: Task, address: Address | None
+) -> Iterator[pa.RecordBatch]:
+    say = watch.teller(address, ring.rank)
+    return worker.rows_of(worker.fit(Handed(batches), ring, task, say=say), ring.rank)
 
 
 def _files(

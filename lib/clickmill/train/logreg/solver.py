@@ -150,6 +150,10 @@ class Memory:
         return out
 
 
+Tell = Callable[[int, float, float], None]
+"""Iterations made, the objective after them, the (sub)gradient's norm before the last of them."""
+
+
 def minimise(
     problem: Problem,
     penalty: Penalty,
@@ -158,11 +162,12 @@ def minimise(
     reference_norm: float,
     max_iterations: int,
     tolerance: float,
+    tell: Tell | None = None,
 ) -> Solution:
     """Minimises the objective from this rank's slice `theta`. Ends the same way on every rank.
 
     Converged: the (sub)gradient's norm fell to `tolerance` times `reference_norm` (that of the base rate
-    alone) and the objective changed relatively by less than `tolerance`.
+    alone) and the objective changed relatively by less than `tolerance`. `tell` hears of every iteration made.
     """
     point = _at(problem, penalty, theta)
     memory = Memory(problem, _diagonal(problem, penalty))
@@ -186,6 +191,8 @@ def minimise(
         memory.learn(moved.theta - point.theta, moved.gradient - point.gradient)
         point = moved
         history.append(point.objective)
+        if tell is not None:
+            tell(len(history), point.objective, norm)
         if iteration + 1 in REFRESH:
             memory.rescale(_diagonal(problem, penalty))
     return Solution(

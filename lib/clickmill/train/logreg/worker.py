@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -82,17 +83,21 @@ class Clock:
         self._last = now
 
 
-def fit(source: Source, ring: Ring, task: Task, *, say: Callable[[str], None] | None = None) -> Fitted:
+Say = Callable[[str], None]
+
+
+def fit(source: Source, ring: Ring, task: Task, *, say: Say | None = None) -> Fitted:
     """Trains on this rank's rows together with the other ranks; every rank gets the same model.
 
-    A rank without rows takes part. Raises NoRowsError, DegenerateLabelsError or KeepRateError on all
-    ranks alike where the rows of all of them cannot be trained on, or no rows can choose among several l2.
+    `say` is told of every batch read and every iteration. A rank without rows takes part. Raises NoRowsError,
+    DegenerateLabelsError or KeepRateError on all ranks alike where the rows of all of them cannot be trained
+    on, or no rows can choose among several l2.
     """
     spec, clock = task.spec, Clock()
     strengths = sorted(spec.l2 if isinstance(spec.l2, tuple) else (spec.l2,), reverse=True)
     if len(strengths) > 1:
         _require_validation(source, ring, strengths)
-    rows = load(source.training(), task.columns, key_bits(spec))
+    rows = load(_told(source.training(), say), task.columns, key_bits(spec))
     clock.done("read")
     keep_rate = _keep_rate(rows, ring, spec)
     active = find_active(rows, ring, slots=task.slots, bits=spec.bits, min_count=spec.min_count)
@@ -103,20 +108,7 @@ def fit(source: Source, ring: Ring, task: Task, *, say: Callable[[str], None] | 
     problem = Problem(rows, weight, len(active), ring)
     reference, base_loss = _base(problem)
     theta = _start(problem, active, task, 1.0 if spec.correction == "weight" else keep_rate)
-    path: list[tuple[float, Solution]] = []
-    for l2 in strengths:
-        solution = solver.minimise(
-            problem,
-            Penalty(l2, spec.l1),
-            theta=theta,
-            reference_norm=reference,
-            max_iterations=spec.max_iterations,
-            tolerance=spec.tolerance,
-        )
-        if say is not None:
-            say(f"l2 {l2:g}: {solution.stopped} after {solution.iterations} iterations, loss {solution.loss:.6f}")
-        path.append((l2, solution))
-        theta = solution.theta
+    path = _path(problem, theta, strengths, spec, reference, say)
     clock.done("solve")
     shift = 0.0 if spec.correction == "weight" else math.log(keep_rate)
     wholes = [problem.whole(solution.theta) for _, solution in path]
@@ -146,6 +138,40 @@ def _require_validation(source: Source, ring: Ring, strengths: list[float]) -> N
             f"logreg: l2 is to be chosen from {', '.join(f'{l2:g}' for l2 in strengths)} on validation time, "
             "which has no rows: build features for these days, or give one l2"
         )
+
+
+def _told(batches: Batches, say: Say | None) -> Batches:
+    """The batches; how many of this rank's rows have been read is said after each."""
+    total = 0
+    for batch in batches:
+        yield batch
+        total += batch.num_rows
+        if say is not None:
+            say(f"{total} rows read by the first rank")
+
+
+def _path(
+    problem: Problem, theta: Doubles, strengths: list[float], spec: LogregSpec, reference: float, say: Say | None
+) -> list[tuple[float, Solution]]:
+    """The solution for each l2, each started from that of the l2 before it, the first from `theta`."""
+    path: list[tuple[float, Solution]] = []
+    for l2 in strengths:
+        solution = solver.minimise(
+            problem,
+            Penalty(l2, spec.l1),
+            theta=path[-1][1].theta if path else theta,
+            reference_norm=reference,
+            max_iterations=spec.max_iterations,
+            tolerance=spec.tolerance,
+            tell=None if say is None else partial(_tell, say, l2, reference),
+        )
+        path.append((l2, solution))
+    return path
+
+
+def _tell(say: Say, l2: float, reference: float, iteration: int, objective: float, norm: float) -> None:
+    share = norm / max(reference, 1e-300)
+    say(f"l2 {l2:g}: iteration {iteration}, objective {objective:.6f}, gradient {share:.1e} of the base rate's")
 
 
 def _keep_rate(rows: Rows, ring: Ring, spec: LogregSpec) -> float:
