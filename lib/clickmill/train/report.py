@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -30,19 +31,22 @@ def report(rank: int, kind: str, *, value: Any = None, data: bytes | None = None
 
 
 def failed(rank: int, error: BaseException, *, broken: bool) -> pa.RecordBatch:
-    """That a rank ended with an error: its own, or (`broken`) that a neighbour left the ring."""
+    """That a rank ended with an error just now: its own, or (`broken`) that a neighbour left the ring."""
     text = str(error).strip() or type(error).__name__
-    return report(rank, BROKEN if broken else ERROR, value={"name": type(error).__name__, "text": text})
+    value = {"name": type(error).__name__, "text": text, "at": time.time()}
+    return report(rank, BROKEN if broken else ERROR, value=value)
 
 
 def checked(rows: Iterable[Row]) -> list[Row]:
-    """The rows, unless one tells of an error: then the lowest rank's own error is raised.
+    """The rows, unless one tells of an error: then the first that a rank made itself is raised.
 
-    An InputError of ours comes back as itself (a retry cannot help), anything else as RankError.
+    A broken ring is somebody else's error, and is raised only where nobody has one of their own, however early
+    it was noticed. First is by the hosts' clocks; errors of the same moment go by rank. An InputError of ours
+    comes back as itself (a retry cannot help), anything else as RankError.
     """
     found = list(rows)
     for kind in (ERROR, BROKEN):
-        told = sorted((row for row in found if row.kind == kind), key=lambda row: row.rank)
+        told = sorted((row for row in found if row.kind == kind), key=lambda row: (row.value["at"], row.rank))
         if told:
             raise _error(told[0])
     return found
