@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pytest
 from deltalake import DeltaTable
@@ -176,7 +177,7 @@ def _killed(job: str, before: Path, warehouse: Path, *sets: str, moment: float, 
 def _csv_source(finished: Path, folder: Path) -> str:
     """The finished raw log of DAYS as a CSV file with some broken lines, and the setting that names it."""
     table = DeltaTable(finished / "raw_log").to_pyarrow_table(filters=[("ds", "in", list(DAYS))]).drop(["ds"])
-    times = pa.compute.strftime(table["time"], format="%Y-%m-%dT%H:%M:%SZ")
+    times = pc.strftime(table["time"], format="%Y-%m-%dT%H:%M:%SZ")
     table = table.set_column(table.schema.get_field_index("time"), "time", times).sort_by("event_id")
     path = folder / "raw log.csv"
     pyarrow.csv.write_csv(table, path)
