@@ -243,6 +243,10 @@ class Dataset(Strict):
 # --- the steps --------------------------------------------------------------------------------
 
 
+AUDIT_LEAST = 3
+"""The audit shards hashes by this many of their lowest bits, so it can tell of no fewer (features/audit.py)."""
+
+
 class Ingest(Strict):
     max_reject_share: float = Field(0.01, ge=0, le=1)
     """Share of a run's lines, in [0, 1], above which nothing is written and the job exits 3."""
@@ -263,6 +267,13 @@ class Features(Strict):
             raise ValueError("bucket edges must rise")
         return edges
 
+    @field_validator("audit_bits")
+    @classmethod
+    def _a_range(cls, bits: tuple[int, int]) -> tuple[int, int]:
+        if not AUDIT_LEAST <= bits[0] < bits[1] <= 32:
+            raise ValueError(f"audit_bits must be two rising numbers from {AUDIT_LEAST} to 32")
+        return bits
+
 
 class Sampling(Strict):
     keep_rate: float = Field(0.05, gt=0, le=1)
@@ -271,8 +282,10 @@ class Sampling(Strict):
 
     @property
     def sample_id(self) -> str:
-        """Names the sample in its table: `w0.05-s42`."""
-        return f"w{self.keep_rate:g}-s{self.seed}"
+        """Names the sample in its table, `w0.05-s42`; two rates or seeds never share a name."""
+        short = f"{self.keep_rate:g}"
+        exact = short if float(short) == self.keep_rate else repr(self.keep_rate)
+        return f"w{exact}-s{self.seed}"
 
 
 class Split(Strict):
@@ -340,6 +353,13 @@ class Calibration(Strict):
 class Predictions(Strict):
     keep: Literal["all", "none"] | float = "all"
     """What of `predictions` is stored: all, none, or a keyed share in (0, 1)."""
+
+    @field_validator("keep")
+    @classmethod
+    def _a_share(cls, keep: str | float) -> str | float:
+        if isinstance(keep, float) and not 0 < keep < 1:
+            raise ValueError("keep must be all, none or a share in (0, 1)")
+        return keep
 
 
 class Score(Strict):

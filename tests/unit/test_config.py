@@ -69,6 +69,11 @@ BAD = {
     ),
     "kind of time": ("dataset.event_time.kind=clock", "'column', 'row_order'"),
     "falling edges": ("features.edges=[3, 2]", "bucket edges must rise"),
+    "audit of falling bits": ("features.audit_bits=[28, 18]", "features.audit_bits: .*two rising numbers"),
+    "audit of too few bits": ("features.audit_bits=[1, 18]", "features.audit_bits: .*two rising numbers"),
+    "audit of too many bits": ("features.audit_bits=[18, 33]", "features.audit_bits: .*to 32"),
+    "all predictions as a share": ("predictions.keep=1.0", r"predictions.keep: .*a share in \(0, 1\)"),
+    "no predictions as a share": ("predictions.keep=0", r"predictions.keep: .*a share in \(0, 1\)"),
     "unknown kind of model": ("models.lr.kind=forest", "models.lr.kind: found 'forest'"),
     "literal secret": ("spark.settings={spark.hadoop.fs.s3a.secret.key: hunter2}", "looks like a secret"),
     "no value": ("sampling.seed", "write --set section.key=value"),
@@ -124,3 +129,11 @@ def test_a_digest_hangs_on_its_parts_only(mine: str) -> None:
     assert one.digest("dataset.slots", "features") == other.digest("dataset.slots", "features")
     assert one.digest("sampling") != other.digest("sampling")
     assert one.digest() != other.digest()
+
+
+def test_two_samples_never_share_a_name(mine: str) -> None:
+    settings = ["0.05", "0.1234567", "0.12345671", "1", "0.00001"]
+    names = [load([mine], [f"sampling.keep_rate={rate}"]).sampling.sample_id for rate in settings]
+    assert len(set(names)) == len(names)
+    assert names[0] == "w0.05-s42"
+    assert names[3] == "w1-s42"
