@@ -153,7 +153,7 @@ def _check(present: Sequence[str], form: Form, name: str) -> None:
     if extra and not form.ignore_extra:
         raise MissingColumnsError(
             f"{name}: columns {extra} are too many: the model's data set has none of these names; "
-            "leave them out, or give --ignore-extra"
+            "leave them out, or score without Spark: `clickmill score --ignore-extra`"
         )
 
 
