@@ -44,12 +44,12 @@ class Target:
 
     def write(self, scored: DataFrame, *, dry_run: bool) -> Counts:
         """Replaces the output folder by the scored rows (a dry run only counts). Raises NoRowsError for none."""
+        if scored.isEmpty():  # before the earlier scores are gone
+            raise NoRowsError(f"{self.input}: has no rows")
         if not dry_run:
             scored.write.format(self.format).mode("overwrite").option("overwriteSchema", "true").save(self.output)
             scored = scored.sparkSession.read.format(self.format).load(self.output)
         found = scored.agg(F.count(F.lit(1)).alias("rows"), F.count("reason").alias("refused")).collect()[0]
-        if not found["rows"]:
-            raise NoRowsError(f"{self.input}: has no rows")
         return Counts(found["rows"], found["refused"])
 
 
