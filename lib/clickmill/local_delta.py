@@ -30,11 +30,23 @@ def rows(
     path: str, version: int, isin: Mapping[str, Sequence[Any]], columns: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The rows whose columns hold one of the values that `isin` names; all columns where none are named."""
-    where = [pc.field(name).isin(list(values)) for name, values in isin.items()]
-    found: pa.Table = DeltaTable(path, version=version).to_pyarrow_table(
-        columns=list(columns) or None, filters=reduce(and_, where) if where else None
-    )
-    return list(found.to_pylist())
+    return list(_cut(path, version, isin, columns).to_pylist())
+
+
+def values(path: str, version: int, partition: str) -> set[str]:
+    """The values of a partition column, as the log writes them."""
+    return {row[partition] for row in DeltaTable(path, version=version).partitions()}
+
+
+def greatest(path: str, version: int, isin: Mapping[str, Sequence[Any]], column: str) -> Any:
+    """The greatest value of a column among the rows that `isin` names; None where there are none."""
+    return pc.max(_cut(path, version, isin, [column])[column]).as_py()
+
+
+def _cut(path: str, version: int, isin: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> pa.Table:
+    where = [pc.field(name).isin(list(wanted)) for name, wanted in isin.items()]
+    table = DeltaTable(path, version=version)
+    return table.to_pyarrow_table(columns=list(columns) or None, filters=reduce(and_, where) if where else None)
 
 
 def write(path: str, table: Table, added: pa.Table, *, predicate: str | None, metadata: dict[str, str]) -> int:

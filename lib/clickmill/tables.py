@@ -96,6 +96,9 @@ class Tables:
         """The days that the table has rows for, in order; none where the table is not there."""
         if not self.exists(name):
             return ()
+        if self._is_local:
+            found = local_delta.values(self.path(name), self.version(name), "ds")
+            return tuple(sorted(date.fromisoformat(day) for day in found))
         rows = self.read(name).select("ds").distinct().collect()
         return tuple(sorted(row.ds for row in rows))
 
@@ -161,13 +164,18 @@ class Tables:
 
     def last_time(self, name: str, day: date) -> datetime:
         """The latest event time (naive UTC) that the table has on that day. Raises MissingTableError."""
-        column = F.unix_micros(F.max("event_time")).alias(
-            "last"
-        )  # a number: collect() would turn times to local ones
-        last = self.read(name, days=[day]).agg(column).collect()[0]["last"]
+        if self._is_local:
+            at = self.version(name)
+            self.versions_in.setdefault(name, at)
+            found: datetime | None = local_delta.greatest(self.path(name), at, {"ds": [day]}, "event_time")
+            last = None if found is None else found.replace(tzinfo=None)
+        else:  # as a number: collect() would turn times to local ones
+            column = F.unix_micros(F.max("event_time")).alias("last")
+            micros = self.read(name, days=[day]).agg(column).collect()[0]["last"]
+            last = None if micros is None else datetime(1970, 1, 1) + timedelta(microseconds=micros)
         if last is None:
             raise MissingTableError(f"{self.path(name)}: there are no rows for {day}; run the jobs that make them")
-        return datetime(1970, 1, 1) + timedelta(microseconds=last)
+        return last
 
     # --- writing -------------------------------------------------------------------------
 
