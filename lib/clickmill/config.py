@@ -244,7 +244,7 @@ class Dataset(Strict):
 
 
 AUDIT_LEAST = 3
-"""The audit shards hashes by this many of their lowest bits, so it can tell of no fewer (features/audit.py)."""
+"""features/audit.py shards hashes by this many of their lowest bits, so it can tell of no fewer."""
 
 
 class Ingest(Strict):

@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-SHARD_BITS = 3
+from clickmill.config import AUDIT_LEAST
+
+SHARD_BITS = AUDIT_LEAST
 SHARDS = 1 << SHARD_BITS
 COUNTS = pa.schema([("slot", pa.string()), ("shard", pa.int32()), ("ds", pa.date32()), ("pairs", pa.binary())])
 """`pairs`: (hash, count) as int32, native byte order, as `pack` makes them: few rows for Spark to move."""

@@ -47,28 +47,27 @@ def test_what_rank_0_tells_is_said_and_what_others_send_is_not() -> None:
     say("nobody listens any more")
 
 
-def test_a_short_training_says_nothing() -> None:
+def said_of(iterations: int) -> list[str]:
+    """What is said of a training that tells an iteration each hundredth of a second."""
     said: list[str] = []
     with listening("127.0.0.1", said.append) as address:
         say = teller(address, 0)
         assert say is not None
-        for number in range(30):
+        for number in range(iterations):
             say(f"iteration {number}")
             time.sleep(0.01)
-    assert said == []
+    return said
+
+
+def test_a_short_training_says_nothing() -> None:
+    assert said_of(30) == []
 
 
 def test_lines_come_seldom_and_the_latest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "QUIET_S", 0.2)
     monkeypatch.setattr(watch, "EVERY_S", 0.4)
-    said: list[str] = []
     start = time.monotonic()
-    with listening("127.0.0.1", said.append) as address:
-        say = teller(address, 0)
-        assert say is not None
-        for number in range(100):
-            say(f"iteration {number}")
-            time.sleep(0.01)
+    said = said_of(100)
     seconds = time.monotonic() - start
     assert 1 <= len(said) <= 1 + (seconds - 0.2) / 0.4
     assert int(said[0].split()[1]) > 5
