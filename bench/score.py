@@ -22,7 +22,7 @@ import psutil
 import pyarrow as pa
 
 from clickmill.calibration import Calibrator
-from clickmill.config import Dataset
+from clickmill.dataset import Dataset
 from clickmill.features.worker import FeatureSpec, hash_columns
 from clickmill.hashing import to_index
 from clickmill.ingest import values

@@ -5,9 +5,14 @@ from clickmill.score.driver import score, target
 
 
 def main(run: Run) -> None:
-    aim = target(run.tables, run.cfg, ds=run.ds, names=run.models)
+    aim, cfg = target(run.tables, run.cfg, ds=run.ds, names=run.models), run.cfg.score
     scored = score(
-        run.tables, model=aim.model, path=aim.input, days=run.days, calibration=run.cfg.score.calibration
+        run.tables,
+        model=aim.model,
+        path=aim.input,
+        days=run.days,
+        calibration=cfg.calibration,
+        ignore_extra=cfg.ignore_extra,
     )
     counts = aim.write(scored, dry_run=run.dry_run)
     run.count(rows_in=counts.rows, rows_out=counts.rows - counts.refused, rejected=counts.refused)

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clickmill.calibration import expit
-from clickmill.config import Dataset, LogregSpec, Source
+from clickmill.config import LogregSpec
+from clickmill.dataset import Dataset, Source
 from clickmill.hashing import hash_slot
 from clickmill.models import artifact
 from clickmill.models.card import Card

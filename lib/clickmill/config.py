@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
 import re
-import zoneinfo
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from clickmill.dataset import NAME, Dataset, Strict
 from clickmill.errors import ConfigError
 
-NAME = re.compile(r"^[A-Za-z0-9_]+$")
 TABLE_NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){1,2}$")
 DURATION = re.compile(r"^(\d+)([dh])$")
-
-
-class Strict(BaseModel):
-    """Frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def duration(text: str) -> timedelta:
@@ -62,187 +54,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-# --- the data set -----------------------------------------------------------------------------
-
-
-class Source(Strict):
-    """Where the raw log lies, and its form."""
-
-    path: str
-    """A file, a folder or a glob; `{ds}` stands for the day. For Delta: the table's folder."""
-    format: Literal["csv", "tsv", "jsonl", "parquet", "delta"]
-    header: bool = False
-    """Text formats: the first line of each file names the columns."""
-    columns: tuple[str, ...] | None = None
-    """CSV and TSV without header: the names of the fields, in order."""
-    max_line_bytes: int = Field(65536, ge=64, le=2**26)
-    """A longer line of a text format is rejected."""
-    split_bytes: int = Field(2**25, ge=1)
-    """Text formats: how much of a file one task reads (a gzip file is always read by one task)."""
-    day_column: str | None = None
-    """Parquet and Delta: a column that holds the day, so that only the run's days are read."""
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the log is made of lines."""
-        return self.format in ("csv", "tsv", "jsonl")
-
-    @model_validator(mode="after")
-    def _form(self) -> Source:
-        if self.format in ("csv", "tsv") and self.header == (self.columns is not None):
-            raise ValueError(
-                f"{self.format}: give either header: true or columns, the names of the fields in order"
-            )
-        if self.format not in ("csv", "tsv") and (self.header or self.columns is not None):
-            raise ValueError(f"{self.format} names its own columns: header and columns are for csv and tsv")
-        if self.columns is not None and len(set(self.columns)) != len(self.columns):
-            raise ValueError("columns: a name stands twice")
-        if self.day_column is not None and self.is_text:
-            raise ValueError(
-                f"day_column is for parquet and delta, not for {self.format}: write {{ds}} in the path"
-            )
-        return self
-
-
-class EventTimeColumn(Strict):
-    """The time of an impression stands in a column."""
-
-    kind: Literal["column"]
-    column: str
-    format: str = "iso"
-    """`iso`, `epoch_s`, `epoch_ms`, `seconds_since` (see `origin`), or a strptime format."""
-    origin: date | None = None
-    """For `seconds_since`: the day whose midnight is second 0."""
-    timezone: str = "UTC"
-    """IANA name of the zone that the log's times are written in (times with an offset of their own excepted)."""
-
-    @field_validator("format")
-    @classmethod
-    def _known_format(cls, text: str) -> str:
-        if text not in ("iso", "epoch_s", "epoch_ms", "seconds_since") and "%" not in text:
-            raise ValueError(
-                "allowed are iso, epoch_s, epoch_ms, seconds_since, or a strptime format such as %y%m%d%H"
-            )
-        if "%f" in text:
-            raise ValueError("%f is not supported: fractions of a second are read by format: iso")
-        return text
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, name: str) -> str:
-        try:
-            zoneinfo.ZoneInfo(name)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            near = difflib.get_close_matches(name, sorted(zoneinfo.available_timezones()), n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{name!r} is not the name of a time zone, such as Europe/Berlin{hint}") from None
-        return name
-
-    @model_validator(mode="after")
-    def _origin_given(self) -> EventTimeColumn:
-        if (self.format == "seconds_since") != (self.origin is not None):
-            raise ValueError("origin is needed with format: seconds_since, and only there")
-        return self
-
-
-class RowOrder(Strict):
-    """The log has an order but no time: its rows are spread evenly over days, so many a day from a first day on.
-
-    With `{ds}` in the source's path and no `column`, each day's files are that day, and their rows are
-    spread evenly over it: then neither `rows_per_day` nor `first_day` is given.
-    """
-
-    kind: Literal["row_order"]
-    column: str | None = None
-    """A column that holds the ordinal (from 0); without it the line's place in the sorted files."""
-    rows_per_day: int | None = Field(None, gt=0)
-    first_day: date | None = None
-
-    @model_validator(mode="after")
-    def _both_or_neither(self) -> RowOrder:
-        if (self.rows_per_day is None) != (self.first_day is None):
-            raise ValueError("rows_per_day and first_day belong together")
-        if self.column is not None and self.rows_per_day is None:
-            raise ValueError("an order column needs rows_per_day and first_day")
-        return self
-
-
-class Dataset(Strict):
-    """What the columns of the raw log are."""
-
-    name: str
-    source: Source
-    label: str
-    """Column that is 1 for a click and 0 otherwise."""
-    labels: dict[str, str] = {}
-    """Further labels, task name to column: kept as `label_<task>`."""
-    event_time: Annotated[EventTimeColumn | RowOrder, Field(discriminator="kind")]
-    event_id: str | None = None
-    """The log's own key; without one it is the hash of the row and its occurrence number."""
-    p_true: str | None = None
-    """Column with the true click probability (simulated logs only)."""
-    slots: tuple[str, ...] = ()
-    """Categorical columns, hashed as text."""
-    numbers: tuple[str, ...] = ()
-    """Numeric columns: a bucket slot and a float each."""
-    crosses: tuple[tuple[str, ...], ...] = ()
-    """Each a list of two to four slots or numbers."""
-    carry: tuple[str, ...] = ()
-    """Columns passed through unhashed for the judge (slice columns, bootstrap unit)."""
-
-    @model_validator(mode="after")
-    def _names(self) -> Dataset:
-        used = list(self.slots) + list(self.numbers)
-        for name in [*used, *self.carry, self.name, *self.labels]:
-            if not NAME.match(name):
-                raise ValueError(f"{name!r} is not a name: only letters, digits and _ are allowed")
-        lower = [name.lower() for name in used]
-        twice = sorted({name for name in used if lower.count(name.lower()) > 1})
-        if twice:
-            raise ValueError(f"slots and numbers must differ, ignoring case: {twice} stand twice")
-        if not used:
-            raise ValueError("a data set needs at least one slot or number")
-        for cross in self.crosses:
-            if not 2 <= len(cross) <= 4:
-                raise ValueError(f"cross {list(cross)} has {len(cross)} parts: two to four are allowed")
-            unknown = [part for part in cross if part not in used]
-            if unknown:
-                raise ValueError(f"cross {list(cross)} names {unknown}, which are neither slots nor numbers")
-        names = ["_".join(cross).lower() for cross in self.crosses]
-        if len(set(names)) != len(names):
-            raise ValueError("two crosses have the same name")
-        self._check_reserved()
-        self._check_order()
-        return self
-
-    def _check_reserved(self) -> None:
-        """Raw columns keep their names in `click_log`, beside the columns that clickmill makes."""
-        made = {"event_id", "event_time", "ds", "label", "p_true"}
-        made |= {f"label_{task}".lower() for task in self.labels}
-        taken = [name for name in self.raw_columns if name.lower() in made]
-        if taken:
-            raise ValueError(f"{taken} cannot be slots, numbers or carried: click_log has columns of these names")
-
-    def _check_order(self) -> None:
-        order = self.event_time
-        if not isinstance(order, RowOrder) or order.column is not None:
-            return
-        if not self.source.is_text:
-            raise ValueError(
-                f"row_order without a column needs a file of lines; {self.source.format} has no order"
-            )
-        if ("{ds}" in self.source.path) == (order.rows_per_day is not None):
-            raise ValueError("row_order by place needs either rows_per_day and first_day, or {ds} in source.path")
-
-    @property
-    def raw_columns(self) -> tuple[str, ...]:
-        """Slots, numbers and carried columns of the raw log, each once, in that order."""
-        return tuple(dict.fromkeys((*self.slots, *self.numbers, *self.carry)))
-
-
-# --- the steps --------------------------------------------------------------------------------
-
-
 AUDIT_LEAST = 3
 """features/audit.py shards hashes by this many of their lowest bits, so it can tell of no fewer."""
 
@@ -255,7 +66,7 @@ class Ingest(Strict):
 class Features(Strict):
     edges: tuple[float, ...] = ()
     """Bucket edges of all numbers, rising: the bucket is how many edges are ≤ x."""
-    number_edges: dict[str, tuple[float, ...]] = {}
+    number_edges: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """Edges of single numbers, instead of `edges`."""
     audit_bits: tuple[int, int] = (18, 28)
     """`feature_audit` measures collisions at each of these numbers of bits, from and to."""
@@ -372,6 +183,8 @@ class Score(Strict):
     format: Literal["parquet", "delta"] = "parquet"
     calibration: str | None = None
     """A file of a calibration, or `none`; the one beside the model unless given."""
+    ignore_extra: bool = False
+    """Columns that the data set does not name are no error (those of a table are passed through)."""
 
 
 class Simulate(Strict):
@@ -395,7 +208,7 @@ FROM_ENVIRONMENT = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
 class SparkConf(Strict):
     master: str | None = "local[*]"
     """None: what spark-submit or the platform says."""
-    settings: dict[str, str | None] = {}
+    settings: dict[str, str | None] = Field(default_factory=dict)
     """Passed to Spark as they are; null leaves out a lower layer's setting. `${NAME}`: from the environment."""
 
     @field_validator("settings")
@@ -421,7 +234,7 @@ class Config(Strict):
     features: Features = Features()
     sampling: Sampling = Sampling()
     split: Split = Split()
-    models: dict[str, ModelSpec] = {}
+    models: dict[str, ModelSpec] = Field(default_factory=dict)
     calibration: Calibration = Calibration()
     predictions: Predictions = Predictions()
     score: Score = Score()

@@ -35,7 +35,7 @@ def rows(
 
 def values(path: str, version: int, partition: str) -> set[str]:
     """The values of a partition column, as the log writes them."""
-    return {row[partition] for row in DeltaTable(path, version=version).partitions()}
+    return {row[partition] for row in _open(path, version).partitions()}
 
 
 def greatest(path: str, version: int, isin: Mapping[str, Sequence[Any]], column: str) -> Any:
@@ -45,8 +45,13 @@ def greatest(path: str, version: int, isin: Mapping[str, Sequence[Any]], column:
 
 def _cut(path: str, version: int, isin: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> pa.Table:
     where = [pc.field(name).isin(list(wanted)) for name, wanted in isin.items()]
-    table = DeltaTable(path, version=version)
-    return table.to_pyarrow_table(columns=list(columns) or None, filters=reduce(and_, where) if where else None)
+    table = _open(path, version)
+    try:
+        return table.to_pyarrow_table(
+            columns=list(columns) or None, filters=reduce(and_, where) if where else None
+        )
+    except FileNotFoundError as error:
+        raise MissingTableError(f"{path}: files of version {version} are gone, by VACUUM?: {error}") from None
 
 
 def write(path: str, table: Table, added: pa.Table, *, predicate: str | None, metadata: dict[str, str]) -> int:
@@ -88,8 +93,10 @@ def _committed(path: str, metadata: dict[str, str]) -> int:
     return next(int(entry["version"]) for entry in history(path, 50) if entry.get("userMetadata") == text)
 
 
-def _open(path: str) -> DeltaTable:
+def _open(path: str, version: int | None = None) -> DeltaTable:
     try:
-        return DeltaTable(path)
+        return DeltaTable(path, version=version)
     except TableNotFoundError:
         raise MissingTableError(f"{path}: there is no such Delta table") from None
+    except DeltaError as error:
+        raise MissingTableError(f"{path}: version {version} cannot be read: {error}") from None

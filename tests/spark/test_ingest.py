@@ -268,6 +268,9 @@ def test_gzip_and_json_lines(tables: Tables, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"at": "2026-01-01", "click": 1, "site": 7}\n{"at": 1}\n'))
     cfg = config(tables, path, source={"format": "jsonl", "header": False})
+    with pytest.raises(MissingColumnsError, match=r"missing columns \['price'\]: no line has a key of this name"):
+        ingest(tables, cfg, FIRST)
+    path.write_bytes(gzip.compress(b'{"at": "2026-01-01", "click": 1, "site": 7}\n{"at": 1, "price": null}\n'))
     assert ingest(tables, cfg, FIRST).counts == {"rows_in": 2, "rows_out": 1, "rejected": 1, "other_day": 0}
 
 

@@ -60,7 +60,10 @@ def test_rows_of_a_table_keep_their_columns_and_score_as_without_spark(tables, t
         "price": [float(price) if price else None for *_, price in some],
     }
     pq.write_table(pa.table(columns), tmp_path / "log.parquet")
-    found = score(tables, model=model, path=str(tmp_path / "log.parquet")).orderBy("key").toPandas()
+    place = str(tmp_path / "log.parquet")
+    with pytest.raises(MissingColumnsError, match=r"columns \['key'\] are too many.*score.ignore_extra=true"):
+        score(tables, model=model, path=place)
+    found = score(tables, model=model, path=place, ignore_extra=True).orderBy("key").toPandas()
     assert list(found.columns) == [*columns, "p_sampled", "p", "reason"]
     text = "site\tad\tprice\n" + "".join("\t".join(row) + "\n" for row in some)
     np.testing.assert_allclose(found.p, without_spark(model, text), rtol=0, atol=1e-12)
@@ -91,6 +94,18 @@ def test_text_with_missing_columns_or_nothing_at_all_is_refused(tables, tmp_path
         score(tables, model=model, path=str(tmp_path / "log.tsv"))
     with pytest.raises(NoRowsError):
         score(tables, model=model, path=str(tmp_path / "nothing.tsv"))
+
+
+def test_keys_of_json_lines_that_are_missing_or_too_many_are_named(tables, tmp_path):
+    model = save_model(tmp_path / "models", data=dataset(source={"path": "x", "format": "jsonl"}))
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"sight": "s1", "ad": "a"}\n{"price": 1}\n')
+    with pytest.raises(MissingColumnsError, match=r"log\.jsonl: missing columns \['site'\]"):
+        score(tables, model=model, path=str(log))
+    log.write_text('{"site": "s1", "ad": "a", "price": 1, "colour": 1}\n')
+    with pytest.raises(MissingColumnsError, match=r"columns \['colour'\] are too many"):
+        score(tables, model=model, path=str(log))
+    assert score(tables, model=model, path=str(log), ignore_extra=True).count() == 1
 
 
 def config(warehouse: str, **score_section: str) -> Config:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickmill import hashing
-from clickmill.config import Dataset, Features
+from clickmill.config import Features
+from clickmill.dataset import Dataset
 from clickmill.features import audit
 
 Batches = Iterator[pa.RecordBatch]

@@ -19,7 +19,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import ArrayType, BinaryType, MapType, StructType, VariantType
 
-from clickmill.config import Config, Dataset, EventTimeColumn
+from clickmill.config import Config
+from clickmill.dataset import Dataset, EventTimeColumn
 from clickmill.errors import ConflictError, MissingColumnsError, NoRowsError, RejectLimitError
 from clickmill.ingest import judge, parse, splits, worker
 from clickmill.tables import Tables
@@ -44,6 +45,8 @@ class Counts(NamedTuple):
     first: date | None
     last: date | None
     """The first and the last day that the log has rows of."""
+    absent: tuple[str, ...]
+    """Columns that the data set names and no JSON line has."""
 
     @property
     def rows_out(self) -> int:
@@ -100,10 +103,15 @@ class RawLog:
         return both.drop("occurrence", *_ORDER).select(*[f.name for f in schema if f.name not in _ORDER])
 
     def check(self, max_reject_share: float) -> None:
-        """Raises RejectLimitError or NoRowsError where `click_log` must not be touched."""
+        """Raises MissingColumnsError, RejectLimitError or NoRowsError where `click_log` must not be touched."""
         counts, name = self.counts, self._plan.source
         if not counts.rows_in:
             raise NoRowsError(f"{name}: empty; nothing was written")
+        if counts.absent:
+            raise MissingColumnsError(
+                f"{name}: missing columns {list(counts.absent)}: no line has a key of this name; "
+                "click_log was not touched"
+            )
         share = counts.rejected / counts.rows_in
         if share > max_reject_share:
             common = sorted(counts.reasons.items(), key=lambda item: (-item[1], item[0]))[:5]
@@ -131,7 +139,7 @@ def open_log(tables: Tables, cfg: Config, *, days: tuple[date, ...], ds: date) -
     """Finds and counts the raw log that the config describes.
 
     Raises NoRowsError where there are no files, MissingColumnsError where a header or a table lacks
-    columns, InputError for a damaged file.
+    columns (`RawLog.check` tells of JSON lines), InputError for a damaged file.
     """
     plan = worker.Plan(cfg.dataset, days, ds, cfg.source_path)
     if cfg.dataset.source.is_text:
@@ -245,15 +253,17 @@ def _counted(source: DataFrame, plan: worker.Plan) -> Counts:
     """One pass; the driver gets a row a day and a row a reason."""
     keys = source.mapInArrow(partial(worker.keys, plan=plan), from_arrow_schema(worker.KEYS))
     first, last = F.min("event_day").alias("first"), F.max("event_day").alias("last")
-    by_key = keys.groupBy("day", "reason", "high", "low").agg(F.count("*").alias("rows"), first, last)
-    total = by_key.groupBy("day", "reason").agg(
+    by_key = keys.groupBy("day", "reason", "column", "high", "low").agg(F.count("*").alias("rows"), first, last)
+    total = by_key.groupBy("day", "reason", "column").agg(
         F.sum("rows").alias("rows"),
         F.count_if(F.col("rows") > 1).alias("repeated"),
         F.count("*").alias("keys"),
         F.min("first").alias("first"),
         F.max("last").alias("last"),
     )
-    found = total.toArrow().to_pylist()
+    told = total.toArrow().to_pylist()
+    seen = {row["column"] for row in told if row["column"]}
+    found = [row for row in told if not row["column"]]
     own = plan.dataset.event_id is not None
     days = {row["day"]: row["keys"] if own else row["rows"] for row in found if row["day"]}
     reasons = {row["reason"]: row["rows"] for row in found if row["reason"]}
@@ -269,6 +279,7 @@ def _counted(source: DataFrame, plan: worker.Plan) -> Counts:
         repeated_keys=sum(row["repeated"] for row in found if row["day"]),
         first=min((row["first"] for row in found if row["first"]), default=None),
         last=max((row["last"] for row in found if row["last"]), default=None),
+        absent=tuple(name for name in judge.wanted(plan.dataset) if seen and name not in seen),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from clickmill.config import Dataset, EventTimeColumn, RowOrder
+from clickmill.dataset import Dataset, EventTimeColumn, RowOrder
 from clickmill.ingest import times, values
 
 EPOCH = date(1970, 1, 1)

@@ -64,6 +64,8 @@ class Parsed(NamedTuple):
     refused: tuple[tuple[int, str], ...]
     """(line within the block, reason), rising."""
     lines: Lines
+    seen: frozenset[str]
+    """Which of `wanted` the lines have: all but for JSON lines, where each line names its own."""
 
 
 def find_lines(data: bytes) -> Lines:
@@ -133,7 +135,8 @@ def _parse_delimited(lines: Lines, form: TextForm, reasons: dict[int, str]) -> P
     names = dict(zip(form.columns, range(len(form.columns)), strict=True))
     columns = {name: table[f"f{names[name]}"] for name in form.wanted}
     every = tuple(table[f"f{n}"] for n in range(len(form.columns))) if form.with_fields else ()
-    return Parsed(columns, every, _places(count, reasons), tuple(sorted(reasons.items())), lines)
+    refused = tuple(sorted(reasons.items()))
+    return Parsed(columns, every, _places(count, reasons), refused, lines, frozenset(form.wanted))
 
 
 def _lines_with_inner_return(raw: npt.NDArray[np.uint8], lines: Lines) -> Places:
@@ -211,7 +214,8 @@ def _parse_json(lines: Lines, form: TextForm, reasons: dict[int, str]) -> Parsed
     columns = {name: pa.array([row.get(name) or None for row in rows], pa.string()) for name in form.wanted}
     joined = [SEPARATOR.join(value or "" for value in row.values()) for row in rows] if form.with_fields else []
     fields = (pa.array(joined, pa.string()),) if form.with_fields else ()
-    return Parsed(columns, fields, _places(count, reasons), tuple(sorted(reasons.items())), lines)
+    seen = frozenset(name for name in form.wanted if any(name in row for row in rows))
+    return Parsed(columns, fields, _places(count, reasons), tuple(sorted(reasons.items())), lines, seen)
 
 
 def _json_row(line: bytes) -> dict[str, str | None] | None:

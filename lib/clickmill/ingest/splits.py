@@ -123,8 +123,14 @@ def count_lines(split: Split) -> int:
 
 def first_line(path: str) -> bytes:
     """The first line of a file, without its end; at most `CHUNK` bytes of it."""
+    return first_lines(path).partition(b"\n")[0].rstrip(b"\r")
+
+
+def first_lines(path: str) -> bytes:
+    """As many whole lines as lie in the first `CHUNK` bytes of a file, but at least its first one's start."""
     with _opened(Split(0, path, 0, 1, None)) as stream:
-        return stream.read(CHUNK).split(b"\n", 1)[0].rstrip(b"\r")
+        start = stream.read(CHUNK)
+    return start if len(start) < CHUNK or b"\n" not in start else start[: start.rindex(b"\n") + 1]
 
 
 def blocks(split: Split, *, max_line_bytes: int, chunk: int = CHUNK) -> Iterator[Block]:

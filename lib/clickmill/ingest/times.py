@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickmill.config import EventTimeColumn
+from clickmill.dataset import EventTimeColumn
 from clickmill.ingest.values import numbers
 
 DAY_US = 86_400_000_000

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickmill import hashing
-from clickmill.config import Dataset
+from clickmill.dataset import Dataset
 from clickmill.ingest import parse, splits, times
 from clickmill.ingest.judge import Judged, Place, day_from, day_number, judge, out_columns, wanted
 
@@ -46,6 +46,7 @@ KEYS = pa.schema(
         ("high", pa.int64()),  # the key's 128 bits; 0 where `day` is null
         ("low", pa.int64()),
         ("event_day", pa.date32()),
+        ("column", pa.string()),  # not null: no row of the log, but word that this column was seen
     ]
 )
 REJECTS = pa.schema(
@@ -93,6 +94,8 @@ class Piece:
     """What row i said."""
     refused: tuple[tuple[int, str, Callable[[], str]], ...] = ()
     """(line in the file, reason, what it said) of lines that are no rows."""
+    seen: frozenset[str] = frozenset()
+    """JSON lines: the columns that some line has. Other forms name their columns before any row."""
 
 
 # --- the passes -------------------------------------------------------------------------------
@@ -108,7 +111,7 @@ def scan(batches: Batches) -> Batches:
 
 
 def keys(batches: Batches, *, plan: Plan) -> Batches:
-    """One row of `KEYS` for every row and every refused line of the log."""
+    """One row of `KEYS` for every row and every refused line of the log, and for every column seen."""
     for piece in pieces(batches, plan):
         judged = judge(piece.columns, plan.dataset, piece.place)
         asked = _asked(judged, plan)
@@ -117,12 +120,15 @@ def keys(batches: Batches, *, plan: Plan) -> Batches:
         high[asked], low[asked] = _bits(_event_key(piece, plan, asked))
         event_day = pa.array(times.day_of(judged.micros), pa.int32(), mask=~good).cast(pa.date32())
         day = pa.array(times.day_of(judged.micros), pa.int32(), mask=~asked).cast(pa.date32())
+        nothing = pa.nulls(len(asked), pa.string())
         yield pa.RecordBatch.from_arrays(
-            [day, pa.array(judged.reason, pa.string()), pa.array(high), pa.array(low), event_day], schema=KEYS
+            [day, pa.array(judged.reason, pa.string()), pa.array(high), pa.array(low), event_day, nothing],
+            schema=KEYS,
         )
-        if piece.refused:
-            reasons = [{"reason": reason, "high": 0, "low": 0} for _, reason, _ in piece.refused]
-            yield pa.RecordBatch.from_pylist(reasons, KEYS)
+        told = [{"reason": reason, "high": 0, "low": 0} for _, reason, _ in piece.refused]
+        told += [{"column": name, "high": 0, "low": 0} for name in sorted(piece.seen)]
+        if told:
+            yield pa.RecordBatch.from_pylist(told, KEYS)
 
 
 def rejects(batches: Batches, *, plan: Plan, candidates: bool) -> Batches:
@@ -224,6 +230,7 @@ def _text_piece(
             (line + 1 + place, reason, lambda place=place: parsed.lines.text(place))  # type: ignore[misc]
             for place, reason in parsed.refused
         ),
+        seen=parsed.seen if form.format == "jsonl" else frozenset(),
     )
 
 

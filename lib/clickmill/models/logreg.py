@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clickmill.config import Dataset, LogregSpec
+from clickmill.config import LogregSpec
+from clickmill.dataset import Dataset
 from clickmill.errors import ArtifactError, MissingColumnsError
 from clickmill.hashing import rare_hash, to_index
 from clickmill.models.card import Card

@@ -76,7 +76,13 @@ def _trained(tables: Tables, ds: date, names: Sequence[str]) -> Path:
 
 
 def score(
-    tables: Tables, *, model: Path, path: str, days: Sequence[date] = (), calibration: str | None = None
+    tables: Tables,
+    *,
+    model: Path,
+    path: str,
+    days: Sequence[date] = (),
+    calibration: str | None = None,
+    ignore_extra: bool = False,
 ) -> DataFrame:
     """Every row of a raw log in the form of the model's data set, with `p_sampled`, `p` and `reason`.
 
@@ -87,18 +93,18 @@ def score(
     Raises MissingColumnsError, SchemaError, NoRowsError, and what `scorer.load` raises.
     """
     loaded = scorer.load(model, calibration=calibration)
+    form = raw.form_of(loaded.dataset, loaded.needed, ignore_extra=ignore_extra)
     if loaded.dataset.source.is_text:
-        return _text(tables, loaded, path, tuple(days))
-    return _table(tables, loaded, path, tuple(days))
+        return _text(tables, loaded, form, path, tuple(days))
+    return _table(tables, loaded, form, path, tuple(days))
 
 
-def _text(tables: Tables, loaded: scorer.Scorer, path: str, days: tuple[date, ...]) -> DataFrame:
+def _text(tables: Tables, loaded: scorer.Scorer, form: raw.Form, path: str, days: tuple[date, ...]) -> DataFrame:
     source = loaded.dataset.source
     files = tuple(file for file in splits.find(path, days=days) if file.size)
     if not files:
         raise NoRowsError(f"{path}: has no rows")
-    form = raw.form_of(loaded.dataset, loaded.needed)
-    fields = [raw.fields(splits.first_line(file.path), form, file.path) for file in files]
+    fields = [raw.fields(splits.first_lines(file.path), form, file.path) for file in files]
     columns = tuple(name for name in wanted(loaded.dataset) if all(own is None or name in own for own in fields))
     planned = splits.plan(files, split_bytes=source.split_bytes)
     rows = [{**split._asdict(), "columns": fields[split.file]} for split in planned]
@@ -109,7 +115,7 @@ def _text(tables: Tables, loaded: scorer.Scorer, path: str, days: tuple[date, ..
     return frame.repartition(min(len(rows), MAX_TASKS)).mapInArrow(fn, from_arrow_schema(schema))
 
 
-def _table(tables: Tables, loaded: scorer.Scorer, path: str, days: tuple[date, ...]) -> DataFrame:
+def _table(tables: Tables, loaded: scorer.Scorer, form: raw.Form, path: str, days: tuple[date, ...]) -> DataFrame:
     source = loaded.dataset.source
     try:
         paths = [path.replace("{ds}", day.isoformat()) for day in days] if "{ds}" in path else [path]
@@ -120,7 +126,7 @@ def _table(tables: Tables, loaded: scorer.Scorer, path: str, days: tuple[date, .
     except PySparkException as error:
         reason = str(error).strip().splitlines()[0]
         raise NoRowsError(f"{path}: cannot be read as {source.format}: {reason}") from None
-    _check(frame, loaded, path)
+    _check(frame, loaded, form, path)
     if source.day_column is not None and source.day_column in frame.columns and days:
         frame = frame.where(F.col(f"`{source.day_column}`").cast("date").isin(list(days)))
     schema = StructType([*frame.schema, *from_arrow_schema(pa.schema(list(worker.ADDED)))])
@@ -133,13 +139,11 @@ def _loaded(tables: Tables, format: str, path: str) -> DataFrame:
     return tables.spark.read.format(format).load(path)
 
 
-def _check(frame: DataFrame, loaded: scorer.Scorer, path: str) -> None:
-    missing = [name for name in loaded.needed if name not in frame.columns]
-    if missing:
-        raise MissingColumnsError(f"{path}: missing columns {missing}; found {frame.columns}")
+def _check(frame: DataFrame, loaded: scorer.Scorer, form: raw.Form, path: str) -> None:
     taken = [name for name, _ in worker.ADDED if name in frame.columns]
     if taken:
         raise MissingColumnsError(f"{path}: columns {taken} are too many: scoring adds these; rename them")
+    raw.check([name for name in frame.columns if name != loaded.dataset.source.day_column], form, path)
     for name in loaded.needed:
         kind = frame.schema[name].dataType
         if not isinstance(kind, AtomicType) or isinstance(kind, BinaryType):

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from clickmill.config import Dataset
+from clickmill.dataset import Dataset
 from clickmill.errors import MissingColumnsError, NoRowsError, UsageError
 from clickmill.ingest import parse, splits
 from clickmill.ingest.judge import wanted
@@ -99,25 +99,25 @@ def read(stream: BinaryIO, form: Form, *, name: str = "standard input", chunk: i
         raise NoRowsError(f"{name}: has no rows")
 
 
-def fields(first: bytes, form: Form, name: str) -> tuple[str, ...] | None:
-    """The names of the fields, from the first line of CSV or TSV; None for JSON lines.
+def fields(start: bytes, form: Form, name: str) -> tuple[str, ...] | None:
+    """The names of the fields, from whole first lines of CSV or TSV; None for JSON lines, whose keys are checked.
 
     Raises MissingColumnsError for columns that are missing or too many.
     """
     if form.format == "jsonl":
+        check(_keys(start), form, name)
         return None
+    first = start.partition(b"\n")[0].removesuffix(b"\r")
     found = parse.header_names(first, form.format)
     names = found if form.columns is None else _without_header(len(found), form.columns, form, name)
-    _check(names, form, name)
+    check(names, form, name)
     return names
 
 
 def _text_form(data: bytes, form: Form, name: str) -> parse.TextForm:
     """What to parse, from the first lines of the stream."""
-    columns = fields(data[: data.index(b"\n")].removesuffix(b"\r"), form, name)
+    columns = fields(data, form, name)
     present = _keys(data) if columns is None else columns
-    if columns is None:
-        _check(present, form, name)
     return parse.TextForm(
         format=form.format,
         columns=columns,
@@ -142,7 +142,8 @@ def _without_header(fields: int, columns: tuple[str, ...], form: Form, name: str
     raise MissingColumnsError(f"{told} {form.label!r}: missing are {list(unlabelled[fields:])}")
 
 
-def _check(present: Sequence[str], form: Form, name: str) -> None:
+def check(present: Sequence[str], form: Form, name: str) -> None:
+    """Raises MissingColumnsError where columns are missing, stand twice, or are too many."""
     missing = [column for column in form.needed if column not in present]
     if missing:
         raise MissingColumnsError(f"{name}: missing columns {missing}; found {list(present)}")
@@ -153,7 +154,7 @@ def _check(present: Sequence[str], form: Form, name: str) -> None:
     if extra and not form.ignore_extra:
         raise MissingColumnsError(
             f"{name}: columns {extra} are too many: the model's data set has none of these names; "
-            "leave them out, or score without Spark: `clickmill score --ignore-extra`"
+            "leave them out, or allow them: `--set score.ignore_extra=true`, without Spark `--ignore-extra`"
         )
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clickmill.calibration import Calibrator, logistic, prior_correction
-from clickmill.config import Dataset
+from clickmill.dataset import Dataset
 from clickmill.errors import ArtifactError
 from clickmill.features.worker import FeatureSpec, cross_column, hash_columns, slot_column
 from clickmill.ingest import values

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from clickmill.config import Dataset, Features
+from clickmill.config import Features
+from clickmill.dataset import Dataset
 from clickmill.features import audit, worker
 from clickmill.features.worker import FeatureSpec
 

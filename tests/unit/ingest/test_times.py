@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from clickmill.config import EventTimeColumn
+from clickmill.dataset import EventTimeColumn
 from clickmill.ingest import times
 
 

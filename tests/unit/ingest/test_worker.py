@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from clickmill import hashing
-from clickmill.config import Dataset
+from clickmill.dataset import Dataset
 from clickmill.ingest import parse, splits, worker
 from clickmill.ingest.worker import Plan
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clickmill.calibration import Calibrator
-from clickmill.config import Dataset
+from clickmill.dataset import Dataset
 from clickmill.hashing import hash_cross, hash_number, hash_slot, to_index
 from clickmill.models import artifact
 from clickmill.models.card import Card

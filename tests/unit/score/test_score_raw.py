@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from clickmill.config import Dataset
+from clickmill.dataset import Dataset
 from clickmill.errors import MissingColumnsError, NoRowsError, UsageError
 from clickmill.score import raw
 

@@ -1,0 +1,59 @@
+"""Small tables through delta-rs: what is read, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from clickmill import local_delta
+from clickmill.errors import MissingTableError, SchemaError
+from clickmill.schema import TABLES
+
+
+def stored(path: Path) -> str:
+    write_deltalake(str(path), pa.table({"day": ["a", "b", "b"], "n": [1, 2, 5]}), partition_by=["day"])
+    return str(path)
+
+
+def test_rows_values_and_the_greatest_are_those_of_the_version(tmp_path: Path) -> None:
+    path = stored(tmp_path / "t")
+    write_deltalake(path, pa.table({"day": ["c"], "n": [9]}), mode="append")
+    assert local_delta.rows(path, 0, {"day": ["b", "c"]}, ["n"]) == [{"n": 2}, {"n": 5}]
+    assert local_delta.rows(path, 1, {"day": ["c"]}, []) == [{"day": "c", "n": 9}]
+    assert (local_delta.values(path, 0, "day"), local_delta.values(path, 1, "day")) == (
+        {"a", "b"},
+        {"a", "b", "c"},
+    )
+    assert local_delta.greatest(path, 1, {"day": ["a", "b"]}, "n") == 5
+    assert local_delta.greatest(path, 1, {"day": ["d"]}, "n") is None
+    assert [entry["version"] for entry in local_delta.history(path, 5)] == [1, 0]
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingTableError, match="there is no such Delta table"):
+        local_delta.rows(str(tmp_path / "nowhere"), 0, {}, [])
+    path = stored(tmp_path / "t")
+    with pytest.raises(MissingTableError, match="version 7 cannot be read"):
+        local_delta.rows(path, 7, {}, [])
+    write_deltalake(path, pa.table({"day": ["a"], "n": [0]}), mode="overwrite")
+    DeltaTable(path).vacuum(0, enforce_retention_duration=False, dry_run=False)
+    with pytest.raises(MissingTableError, match="files of version 0 are gone"):
+        local_delta.rows(path, 0, {}, [])
+
+
+def test_a_null_where_none_may_be_and_a_row_outside_the_predicate_write_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "models")
+    good = pa.table({"model_id": ["m"], "name": ["lr"], "ds": ["2026-01-01"]})
+    write_deltalake(path, good, partition_by=["ds"])
+    metadata = {"run_id": "r"}
+    bad = good.set_column(0, "model_id", pa.array([None], pa.string()))
+    with pytest.raises(SchemaError, match="model_id is null; nothing was written"):
+        local_delta.write(path, TABLES["models"], bad, predicate=None, metadata=metadata)
+    with pytest.raises(SchemaError, match="rows outside ds = '2026-01-02'; nothing was written"):
+        local_delta.write(path, TABLES["models"], good, predicate="ds = '2026-01-02'", metadata=metadata)
+    assert DeltaTable(path).version() == 0
+    assert local_delta.write(path, TABLES["models"], good, predicate="ds = '2026-01-01'", metadata=metadata) == 1
+    assert local_delta.rows(path, 1, {}, ["name"]) == [{"name": "lr"}]
