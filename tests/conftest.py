@@ -32,7 +32,10 @@ def spark() -> Iterator[SparkSession]:
         "spark.driver.memory": "3g",
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "2",
-        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.adaptive.enabled": "false",
+        # A third less work where tasks are many and rows few: most of it was making code for each task.
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         # Many short jobs: compile quickly, and never run out of room for what is compiled.
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m",
     }
