@@ -1,29 +1,55 @@
 """Delta tables on this machine's disk through delta-rs: a question or a few rows in 0.05 s, not Spark's 2.
 
-`Tables` sends here what needs no Spark: the log's newest entries, and writes of rows that the driver
-holds. Delta-rs enforces the table's own constraints and that rows lie within the partitions replaced.
+`Tables` sends here what needs no Spark: making a table, the log's newest entries, and writes of rows that
+the driver holds. Delta-rs enforces the table's own constraints and that rows lie within the partitions replaced.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import reduce
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial, reduce
 from operator import and_
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
 
 from clickmill.errors import ConflictError, MissingTableError, SchemaError
 from clickmill.schema import Table
 
+_SCHEMA_MOVED = re.compile(r"Metadata changed|protocol changed", re.IGNORECASE)
 
-def history(path: str, limit: int) -> list[dict[str, Any]]:
-    """The newest entries of the table's log, newest first. Raises MissingTableError."""
-    return list(_open(path).history(limit))
+
+def newest(path: str) -> int:
+    """The table's newest version. Raises MissingTableError."""
+    return _open(path).version()
+
+
+def history(path: str) -> Iterator[dict[str, Any]]:
+    """`commitInfo` of each version with its `version`, newest first. Raises MissingTableError.
+
+    From the log itself: delta-rs counts the versions down from the one that it opened, so that a commit
+    made meanwhile shifts them all.
+    """
+    for version in range(newest(path), -1, -1):
+        commit = _commit(Path(path, "_delta_log"), version)
+        if not commit.exists():  # removed with others of its age, after a checkpoint
+            return
+        actions = map(json.loads, commit.read_text(encoding="utf-8").splitlines())
+        yield next((action["commitInfo"] for action in actions if "commitInfo" in action), {}) | {
+            "version": version
+        }
 
 
 def rows(
@@ -54,6 +80,78 @@ def _cut(path: str, version: int, isin: Mapping[str, Sequence[Any]], columns: Se
         raise MissingTableError(f"{path}: files of version {version} are gone, by VACUUM?: {error}") from None
 
 
+def create(path: str, table: Table) -> None:
+    """Makes the empty table with its constraints, unless it is there.
+
+    Made aside and linked into place: delta-rs itself makes a table twice where two writers begin at once.
+    """
+    columns = pa.schema([pa.field(c, kind, nullable=c not in table.required) for c, kind in table.columns.items()])
+    protocol = {"delta.minReaderVersion": "1", "delta.minWriterVersion": "3"}  # 3: constraints are kept
+    log = Path(path, "_delta_log")
+    log.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="_", dir=path) as aside:
+        DeltaTable.create(
+            aside,
+            columns,
+            partition_by=list(table.partition_by),
+            configuration=protocol | table.properties,
+            raise_if_key_not_exists=False,
+        )
+        with suppress(FileExistsError):
+            os.link(_commit(Path(aside, "_delta_log"), 0), _commit(log, 0))
+
+
+def commit(
+    path: str,
+    files: Sequence[Mapping[str, Any]],
+    columns: pa.Schema,
+    *,
+    replace: Mapping[str, Sequence[str]],
+    metadata: dict[str, str],
+) -> int:
+    """Makes files that workers wrote the whole content of the partitions that `replace` names; the new version.
+
+    files: rows of `writer.FILES`; columns: theirs, with the partition columns. Raises SchemaError where a file
+    lies outside `replace` or a column has another type in the table (nothing is committed), ConflictError.
+    """
+    adds: list[AddAction | RemoveAction] = []
+    for file in files:
+        values = json.loads(file["partition"])
+        outside = {name: value for name, value in values.items() if value not in replace[name]}
+        if outside:
+            raise SchemaError(f"{path}: rows of {outside} outside {dict(replace)}; nothing was written")
+        statistics = json.dumps({"numRecords": file["rows"]})
+        now = int(time.time() * 1000)
+        adds.append(AddAction(file["path"], file["bytes"], values, now, True, statistics))
+
+    def once() -> None:
+        table = _open(path)
+        table.create_write_transaction(
+            adds,
+            mode="overwrite",
+            schema=_merged(path, table.schema(), DeltaSchema.from_arrow(columns)),
+            partition_by=list(replace),
+            partition_filters=[(name, "in", list(values)) for name, values in replace.items()],
+            commit_properties=_properties(metadata),
+        )
+
+    with _named_conflicts(path, dict(replace)):
+        _again_if_the_schema_moved(once)
+    return _committed(path, metadata)
+
+
+def _merged(path: str, table: DeltaSchema, added: DeltaSchema) -> DeltaSchema:
+    """The table's columns, then the new ones. Raises SchemaError where one has another type there."""
+    known = {field.name: field for field in table.fields}
+    for field in added.fields:
+        there = known.setdefault(field.name, field)
+        if there.type != field.type:
+            raise SchemaError(
+                f"{path}: {field.name} is {there.type} in the table, {field.type} now; nothing was written"
+            )
+    return DeltaSchema(list(known.values()))
+
+
 def write(path: str, table: Table, added: pa.Table, *, predicate: str | None, metadata: dict[str, str]) -> int:
     """Commits the rows, in place of those that `predicate` (SQL on partition columns) names; the new version.
 
@@ -63,21 +161,17 @@ def write(path: str, table: Table, added: pa.Table, *, predicate: str | None, me
     missing = [c for c in table.required if c in added.column_names and added[c].null_count]
     if missing:
         raise SchemaError(f"{path}: {', '.join(f'{c} is null' for c in missing)}; nothing was written")
-    properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(metadata)})
+    save = partial(
+        write_deltalake,
+        path,
+        added,
+        schema_mode="merge",
+        commit_properties=_properties(metadata),
+    )
+    how = {"mode": "append"} if predicate is None else {"mode": "overwrite", "predicate": predicate}
     try:
-        if predicate is None:
-            write_deltalake(path, added, mode="append", schema_mode="merge", commit_properties=properties)
-        else:
-            write_deltalake(
-                path,
-                added,
-                mode="overwrite",
-                predicate=predicate,
-                schema_mode="merge",
-                commit_properties=properties,
-            )
-    except CommitFailedError as error:
-        raise ConflictError(f"{path}: another writer changed {predicate} first; run the job again") from error
+        with _named_conflicts(path, predicate):
+            _again_if_the_schema_moved(partial(save, **how))
     except DeltaError as error:
         if "failed validation check" not in str(error):
             raise
@@ -88,9 +182,36 @@ def write(path: str, table: Table, added: pa.Table, *, predicate: str | None, me
     return _committed(path, metadata)
 
 
+def _properties(metadata: dict[str, str]) -> CommitProperties:
+    return CommitProperties(custom_metadata={"userMetadata": json.dumps(metadata)})
+
+
+@contextmanager
+def _named_conflicts(path: str, partitions: object) -> Iterator[None]:
+    try:
+        yield
+    except CommitFailedError as error:
+        raise ConflictError(f"{path}: another writer changed {partitions} first; run the job again") from error
+
+
+def _again_if_the_schema_moved(commit: Callable[[], object]) -> None:
+    """Writers of different days may add the same column at once: the later ones try again."""
+    for attempt in range(10):
+        try:
+            commit()
+            return
+        except CommitFailedError as error:
+            if attempt == 9 or not _SCHEMA_MOVED.search(str(error)):
+                raise
+
+
+def _commit(log: Path, version: int) -> Path:
+    return log / f"{version:020}.json"
+
+
 def _committed(path: str, metadata: dict[str, str]) -> int:
     text = json.dumps(metadata)
-    return next(int(entry["version"]) for entry in history(path, 50) if entry.get("userMetadata") == text)
+    return next(int(entry["version"]) for entry in history(path) if entry.get("userMetadata") == text)
 
 
 def _open(path: str, version: int | None = None) -> DeltaTable:

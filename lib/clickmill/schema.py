@@ -26,9 +26,13 @@ class Table:
     extra: tuple[str, ...] = ()
 
     @property
-    def indexed_columns(self) -> int:
-        """How many of the first columns get minima and maxima in the log: id and time of impressions."""
-        return 2 if "event_id" in self.columns else 0
+    def properties(self) -> dict[str, str]:
+        """Delta's table properties: the constraints, and how many columns get minima and maxima in the log.
+
+        Delta would gather those of 32 in every task; nothing asks for more than an impression's id and time.
+        """
+        constraints = {f"delta.constraints.{key}": rule for key, rule in self.checks.items()}
+        return constraints | {"delta.dataSkippingNumIndexedCols": "2" if "event_id" in self.columns else "0"}
 
     def takes(self, column: str) -> bool:
         """Whether the table has such a column or may get it."""

@@ -8,26 +8,29 @@ write; rows that do not fit are refused with a SchemaError of ours, inside the s
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_type
+from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type
 from pyspark.sql.types import DataType, NullType
 
-from clickmill import local_delta
+from clickmill import local_delta, writer
 from clickmill.errors import ConflictError, MissingTableError, SchemaError
 from clickmill.schema import TABLES, Table
 from clickmill.split import Stretch
+from clickmill.writer import REFUSAL, Make
 
 Key = date | str
 Partitions = Mapping[str, Key | Sequence[Key]]
@@ -36,7 +39,7 @@ SPARK_ERRORS = (PySparkException, Py4JJavaError)
 """What a failed write raises: some of Delta's conflicts come without a class of Spark's."""
 _CONFLICT = re.compile(r"DELTA_CONCURRENT_|DELTA_PROTOCOL_CHANGED|DELTA_METADATA_CHANGED|MetadataChangedException")
 _OUTSIDE = re.compile(r"DELTA_REPLACE_WHERE_MISMATCH")
-_REFUSED = re.compile(r"clickmill refuses: ([^\n]*?)(?: SQLSTATE|$)", re.MULTILINE)
+_REFUSED = re.compile(rf"{REFUSAL}([^\n]*?)(?: SQLSTATE|$)", re.MULTILINE)
 _SCHEMA_MOVED = re.compile(
     r"DELTA_PROTOCOL_CHANGED|DELTA_METADATA_CHANGED|MetadataChangedException|ProtocolChangedException"
     r"|ALREADY_EXISTS|NON_EMPTY_LOCATION"
@@ -48,6 +51,21 @@ class Written(NamedTuple):
 
     version: int
     rows: int
+
+
+class ByWorkers(NamedTuple):
+    """Rows that workers make: those of `make`, a top-level function, over the Arrow batches of `frame`."""
+
+    frame: DataFrame
+    make: Make
+    schema: pa.Schema
+
+    def rows(self) -> DataFrame:
+        """The same rows as a frame of Spark's."""
+        return self.frame.mapInArrow(self.make, from_arrow_schema(self.schema))
+
+
+Rows: TypeAlias = DataFrame | pa.Table | list[dict[str, Any]]
 
 
 class Tables:
@@ -84,6 +102,8 @@ class Tables:
 
     def newest(self, name: str) -> int:
         """The table's newest version, whatever this run has pinned. Raises MissingTableError."""
+        if self._is_local:
+            return local_delta.newest(self.path(name))
         return int(self._history(name, 1)[0]["version"])
 
     def version(self, name: str) -> int:
@@ -179,22 +199,24 @@ class Tables:
 
     # --- writing -------------------------------------------------------------------------
 
-    def write(
-        self, name: str, rows: DataFrame | pa.Table | list[dict[str, Any]], *, replace: Partitions
-    ) -> Written:
+    def write(self, name: str, rows: Rows | ByWorkers, *, replace: Partitions) -> Written:
         """Writes `rows` as the whole content of the partitions that `replace` names, in one commit.
 
         Raises SchemaError where rows do not fit the table (nothing is written), ConflictError where
         another writer changed the same partitions meanwhile.
         """
+        if isinstance(rows, ByWorkers):
+            if self._is_local and not self.dry_run and not TABLES[name].checks:  # rules are SQL
+                return self._write_by_workers(name, rows, replace)
+            rows = rows.rows()
         predicate = " AND ".join(_equals(column, value) for column, value in replace.items())
         return self._put(name, rows, predicate)
 
-    def append(self, name: str, rows: DataFrame | pa.Table | list[dict[str, Any]]) -> Written:
+    def append(self, name: str, rows: Rows) -> Written:
         """Adds rows to an append-only table (`runs`, `decisions`)."""
         return self._put(name, rows, None)
 
-    def _put(self, name: str, rows: DataFrame | pa.Table | list[dict[str, Any]], predicate: str | None) -> Written:
+    def _put(self, name: str, rows: Rows, predicate: str | None) -> Written:
         """Rows that the driver holds go to a local table without Spark; all others through it."""
         table = TABLES[name]
         if isinstance(rows, list):
@@ -216,8 +238,26 @@ class Tables:
                     return Written(self._pins.get(name, -1), checked.count())
             self._create(name, table)
             written = self._write_by_spark(name, checked, predicate)
+        return self._noted(name, written)
+
+    def _noted(self, name: str, written: Written) -> Written:
         self._pins[name] = self.versions_out[name] = written.version
         return written
+
+    def _write_by_workers(self, name: str, rows: ByWorkers, replace: Partitions) -> Written:
+        """Workers write the files themselves; the driver commits them."""
+        table, path = TABLES[name], os.path.abspath(self.path(name))
+        _check_columns(name, table, {field.name: from_arrow_type(field.type) for field in rows.schema})
+        self._create(name, table)
+        write = partial(
+            writer.files, make=rows.make, folder=path, partition_by=table.partition_by, required=table.required
+        )
+        with _named_errors(path, str(dict(replace))):
+            files = rows.frame.mapInArrow(write, from_arrow_schema(writer.FILES)).toArrow().to_pylist()
+        partitions = {column: [str(value) for value in _listed(values)] for column, values in replace.items()}
+        metadata = {"run_id": self.run_id}
+        version = local_delta.commit(path, files, rows.schema, replace=partitions, metadata=metadata)
+        return self._noted(name, Written(version, sum(file["rows"] for file in files)))
 
     def _write_by_spark(self, name: str, frame: DataFrame, predicate: str | None) -> Written:
         writer = (
@@ -241,23 +281,23 @@ class Tables:
     def _create(self, name: str, table: Table) -> None:
         if self.exists(name):
             return
-        target = _quoted(self.path(name)) if self._is_catalog else f"delta.`{self.path(name)}`"
+        if self._is_local:
+            local_delta.create(self.path(name), table)
+            return
         columns = ", ".join(
             f"`{column}` {from_arrow_type(kind).simpleString()}{' NOT NULL' if column in table.required else ''}"
             for column, kind in table.columns.items()
         )
         parts = f" PARTITIONED BY ({', '.join(table.partition_by)})" if table.partition_by else ""
-        properties = {f"delta.constraints.{key}": rule for key, rule in table.checks.items()}
-        # Delta would gather statistics of 32 columns in every task; nothing asks for more than these.
-        properties["delta.dataSkippingNumIndexedCols"] = str(table.indexed_columns)
-        listed = ", ".join(f"'{key}' = '{_escaped(value)}'" for key, value in properties.items())
-        statement = f"CREATE TABLE IF NOT EXISTS {target} ({columns}) USING delta{parts} TBLPROPERTIES ({listed})"
-        _again_if_the_schema_moved(lambda: self.spark.sql(statement))
+        listed = ", ".join(f"'{key}' = '{_escaped(value)}'" for key, value in table.properties.items())
+        made = f"CREATE TABLE IF NOT EXISTS {self._target(name)} ({columns}) USING delta"
+        _again_if_the_schema_moved(lambda: self.spark.sql(f"{made}{parts} TBLPROPERTIES ({listed})"))
 
     # --- the log -------------------------------------------------------------------------
 
     def _own_commit(self, name: str) -> Written:
-        for entry in self._history(name, 50):
+        entries = local_delta.history(self.path(name)) if self._is_local else self._history(name, 50)
+        for entry in islice(entries, 50):
             metadata = entry.get("userMetadata") or ""
             if self.run_id in metadata:
                 metrics = entry.get("operationMetrics") or {}
@@ -266,16 +306,15 @@ class Tables:
         return Written(self.newest(name), 0)
 
     def _history(self, name: str, limit: int) -> list[dict[str, Any]]:
-        path = self.path(name)
-        if not self._is_local:
-            target = _quoted(path) if self._is_catalog else f"delta.`{path}`"
-            try:
-                return [
-                    row.asDict() for row in self.spark.sql(f"DESCRIBE HISTORY {target} LIMIT {limit}").collect()
-                ]
-            except PySparkException:
-                raise MissingTableError(f"{path}: there is no such Delta table") from None
-        return local_delta.history(path, limit)
+        statement = f"DESCRIBE HISTORY {self._target(name)} LIMIT {limit}"
+        try:
+            return [row.asDict() for row in self.spark.sql(statement).collect()]
+        except PySparkException:
+            raise MissingTableError(f"{self.path(name)}: there is no such Delta table") from None
+
+    def _target(self, name: str) -> str:
+        """The table's name in a statement."""
+        return _quoted(self.path(name)) if self._is_catalog else f"delta.`{self.path(name)}`"
 
 
 def _check_columns(name: str, table: Table, found: Mapping[str, DataType]) -> None:
@@ -306,7 +345,7 @@ def _with_rules(name: str, table: Table, frame: DataFrame) -> DataFrame:
         return frame
     refusal: Column = F.col(carrier)
     for message, broken in reversed(rules):
-        refusal = F.when(broken, F.raise_error(F.lit(f"clickmill refuses: {message}"))).otherwise(refusal)
+        refusal = F.when(broken, F.raise_error(F.lit(f"{REFUSAL}{message}"))).otherwise(refusal)
     return frame.select(*(refusal.alias(c) if c == carrier else F.col(f"`{c}`") for c in frame.columns))
 
 
@@ -342,6 +381,10 @@ def _equals(column: str, value: Key | Sequence[Key]) -> str:
     if isinstance(value, date | str):
         return f"{column} = {_literal(value)}"
     return f"{column} IN ({', '.join(_literal(item) for item in value)})"
+
+
+def _listed(value: Key | Sequence[Key]) -> Sequence[Key]:
+    return [value] if isinstance(value, date | str) else value
 
 
 def _literal(value: Key) -> str:

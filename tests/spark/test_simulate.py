@@ -61,7 +61,7 @@ def frames(spark: SparkSession) -> dict[int, pa.Table]:
     found = {}
     for partitions in (1, 3, 7):
         frame = simulate(spark, Simulate(rows_per_day=ROWS, partitions=partitions), (DAYS[0], DAYS[2]))
-        found[partitions] = frame.toArrow().sort_by("event_id").combine_chunks()
+        found[partitions] = frame.rows().toArrow().sort_by("event_id").combine_chunks()
     return found
 
 

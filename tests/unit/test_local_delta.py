@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
 from pathlib import Path
+from threading import Barrier
 
 import pyarrow as pa
 import pytest
@@ -29,7 +32,7 @@ def test_rows_values_and_the_greatest_are_those_of_the_version(tmp_path: Path) -
     )
     assert local_delta.greatest(path, 1, {"day": ["a", "b"]}, "n") == 5
     assert local_delta.greatest(path, 1, {"day": ["d"]}, "n") is None
-    assert [entry["version"] for entry in local_delta.history(path, 5)] == [1, 0]
+    assert [entry["version"] for entry in local_delta.history(path)] == [1, 0]
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
@@ -57,3 +60,52 @@ def test_a_null_where_none_may_be_and_a_row_outside_the_predicate_write_nothing(
     assert DeltaTable(path).version() == 0
     assert local_delta.write(path, TABLES["models"], good, predicate="ds = '2026-01-01'", metadata=metadata) == 1
     assert local_delta.rows(path, 1, {}, ["name"]) == [{"name": "lr"}]
+
+
+def test_a_table_is_made_once_with_its_constraints(tmp_path: Path) -> None:
+    path, table = str(tmp_path / "sample"), TABLES["sample"]
+    local_delta.create(path, table)
+    local_delta.create(path, table)
+    made = DeltaTable(path)
+    assert made.version() == 0
+    assert made.protocol().min_writer_version == 3
+    assert made.metadata().partition_columns == ["ds", "sample_id"]
+    assert [f.name for f in made.schema().fields if not f.nullable] == [
+        c for c in table.columns if c in table.required
+    ]
+    row = {"event_id": "e", "event_time": datetime(2026, 1, 1, tzinfo=UTC), "label": 1, "ds": date(2026, 1, 1)}
+    row |= {"keep_rate": 0.5, "weight": 1.0, "sample_id": "w"}
+    columns = pa.schema(list(table.columns.items()))
+    for broken in ({"keep_rate": 0.0}, {"weight": 0.5}, {"label": 2}):
+        rows = pa.Table.from_pylist([row | broken], schema=columns)
+        with pytest.raises(SchemaError, match=f"breaks one of: .*{next(iter(broken))}"):
+            local_delta.write(path, table, rows, predicate=None, metadata={})
+    assert (
+        local_delta.write(path, table, pa.Table.from_pylist([row], schema=columns), predicate=None, metadata={})
+        == 1
+    )
+
+
+def test_writers_of_different_days_of_a_new_table_who_add_one_column_all_succeed(tmp_path: Path) -> None:
+    path, table = str(tmp_path / "metrics of days"), TABLES["features"]
+    start = Barrier(4)
+
+    def write(day: date) -> int:
+        moment = pa.array([datetime(day.year, day.month, day.day)], pa.timestamp("us", tz="UTC"))
+        rows = {
+            "event_id": ["e"],
+            "event_time": moment,
+            "label": pa.array([0], pa.int8()),
+            "ds": [day],
+            "s_new": [1],
+        }
+        start.wait()
+        local_delta.create(path, table)
+        predicate = f"ds = DATE'{day}'"
+        return local_delta.write(path, table, pa.table(rows), predicate=predicate, metadata={"run_id": str(day)})
+
+    days = [date(2026, 1, day) for day in range(1, 5)]
+    with ThreadPoolExecutor(4) as pool:
+        versions = list(pool.map(write, days))
+    assert sorted(versions) == [1, 2, 3, 4]
+    assert {row["ds"] for row in local_delta.rows(path, 4, {}, ["ds", "s_new"])} == set(days)

@@ -1,4 +1,4 @@
-"""The simulated log as a DataFrame."""
+"""The simulated log, as rows that workers make."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import replace
 from datetime import date
 from functools import partial
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
 from clickmill.config import Simulate
 from clickmill.session import slots
 from clickmill.simulate import worker
+from clickmill.tables import ByWorkers
 
 TASK_BLOCKS = 25
 """Blocks a task makes at most: a write by day sorts a task's rows, so that this bounds its memory."""
 
 
-def simulate(spark: SparkSession, conf: Simulate, days: Sequence[date]) -> DataFrame:
+def simulate(spark: SparkSession, conf: Simulate, days: Sequence[date]) -> ByWorkers:
     """The rows of these days; the same for any number of partitions."""
     world = worker.World(conf.seed, conf.users, conf.drift, conf.new_value_share, conf.rows_per_day)
     world = replace(world, intercept=worker.intercept_for(world, conf.ctr))
@@ -31,4 +31,4 @@ def simulate(spark: SparkSession, conf: Simulate, days: Sequence[date]) -> DataF
     numbers = spark.range(0, span, 1, min(tasks, span))
     if len(set(wanted)) * blocks < span:
         numbers = numbers.where(F.floor(F.col("id") / blocks).isin(wanted))
-    return numbers.mapInArrow(partial(worker.rows, world=world, first=first), from_arrow_schema(worker.RAW_LOG))
+    return ByWorkers(numbers, partial(worker.rows, world=world, first=first), worker.RAW_LOG)
