@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
+import io
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from small import SETS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "score"))
+from score_models import lines, save_model
 
 from clickmill.jars import jar_paths
+from clickmill.score import local
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 WAYS = {
-    "clickmill run": [str(BIN / "clickmill"), "run", "downsample"],
-    "python -m": [sys.executable, "-m", "clickmill.jobs.downsample"],
-    "spark-submit": [str(BIN / "spark-submit"), "--jars", ",".join(map(str, jar_paths())), "jobs/downsample.py"],
+    "clickmill run": [str(BIN / "clickmill"), "run", "score"],
+    "python -m": [sys.executable, "-m", "clickmill.jobs.score"],
+    "spark-submit": [str(BIN / "spark-submit"), "--jars", ",".join(map(str, jar_paths())), "jobs/score.py"],
 }
+REFUSED = "too\tfew\n-\ts1\ta1\tcheap\tx\n"
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_gives_the_same_verdict(finished: tuple[str, dict[str, Any]], tmp_path: Path, way: str) -> None:
-    warehouse = shutil.copytree(finished[0], tmp_path / "way")
-    arguments = [
-        "--conf",
-        "datasets/simulated.yaml",
-        "--ds",
-        "2026-01-02",
-        "--json",
-        "--dry-run",  # all but the write, which is the same code each way
-        "--set",
-        f"warehouse={warehouse}",
-    ]
-    for item in SETS:
-        arguments += ["--set", item]
+def test_every_way_scores_the_same_rows_and_says_so(tmp_path: Path, way: str) -> None:
+    model = save_model(tmp_path / "models")
+    log = tmp_path / "a log.tsv"
+    log.write_text(lines(30) + REFUSED, encoding="utf-8")
+    arguments = ["--conf", "datasets/simulated.yaml", "--ds", "2026-01-10", "--json"]
+    settings = {"warehouse": tmp_path / "ware house", "score.model": model, "score.input": log}
+    for key, value in settings.items():
+        arguments += ["--set", f"{key}={value}"]
     environment = {
         "PYSPARK_PYTHON": "python3",  # that of BIN: Spark's own script breaks at a space in its path
         "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
@@ -46,9 +45,14 @@ def test_every_way_gives_the_same_verdict(finished: tuple[str, dict[str, Any]], 
     done = subprocess.run(
         [*WAYS[way], *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
+    assert done.returncode == 0, done.stderr
     verdict = json.loads(done.stdout)
-    assert done.returncode == verdict["exit_code"] == 0, done.stderr
-    assert verdict["counts"]["rows_in"] == 3000
-    assert 900 < verdict["counts"]["rows_out"] < 1400
+    assert (verdict["exit_code"], verdict["job"]) == (0, "score")
+    assert verdict["counts"] == {"rows_in": 32, "rows_out": 30, "rejected": 2}
     if way != "spark-submit":
         assert done.stderr == "", "a clean run says nothing that looks like an error"
+    found = pq.read_table(verdict["scores"], columns=["p"])["p"].drop_null().to_numpy()
+    without_spark = io.BytesIO()
+    local.run(model, io.BytesIO(lines(30).encode()), without_spark, io.StringIO())
+    expected = np.array(without_spark.getvalue().split()[1:], np.float64)
+    np.testing.assert_allclose(np.sort(found), np.sort(expected), rtol=0, atol=1e-12)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import stored
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 from small import DS, run
 
 from clickmill.runs import latest
@@ -25,10 +24,9 @@ OWN = ("run_id", "seconds", "artifact", "versions", "training")
 """Columns in which two equal runs may differ."""
 
 
-def rows(spark: SparkSession, warehouse: str, name: str, days: Sequence[date] | None = None) -> list[str]:
-    """A table's newest rows as sorted text, without what may differ between equal runs."""
-    frame = Tables(spark, warehouse, run_id="look").read(name, days=days)
-    return sorted(row.j for row in frame.drop(*OWN).select(F.to_json(F.struct("*")).alias("j")).collect())
+def rows(warehouse: str, name: str) -> list[dict[str, Any]]:
+    """A table's newest rows, without what may differ between equal runs."""
+    return stored.rows(warehouse, name, without=OWN)
 
 
 def test_the_verdict_is_as_the_contract_says(finished: tuple[str, dict[str, Any]]) -> None:
@@ -79,30 +77,28 @@ def test_every_job_of_the_chain_has_a_finished_run(
     assert ingest["rows_in"] == ingest["rows_out"] + ingest["rejected"] + ingest["other_day"] == 12_000
 
 
-def test_a_second_pipeline_makes_no_day_again_and_the_same_models(
-    finished: tuple[str, dict[str, Any]], spark: SparkSession
-) -> None:
+def test_a_second_pipeline_makes_no_day_again_and_the_same_models(finished: tuple[str, dict[str, Any]]) -> None:
     warehouse, first = finished
     tables = ("models", "calibrations", "metrics", "reliability", "predictions")
-    before = {name: rows(spark, warehouse, name) for name in tables}
+    before = {name: rows(warehouse, name) for name in tables}
     code, _second = run("pipeline", warehouse)
     assert code == 0
     for name in ("click_log", "features", "sample"):
-        assert Tables(spark, warehouse, run_id="look").newest(name) == first["tables"].get(name, 1)
+        assert stored.version(warehouse, name) == first["tables"].get(name, 1)
     for name in tables:
-        assert rows(spark, warehouse, name) == before[name], name
+        assert rows(warehouse, name) == before[name], name
 
 
 @pytest.mark.parametrize(
     ("job", "table"), [("ingest", "click_log"), ("build_features", "features"), ("downsample", "sample")]
 )
 def test_a_day_run_again_gives_the_same_rows(
-    finished: tuple[str, dict[str, Any]], spark: SparkSession, tmp_path: Path, job: str, table: str
+    finished: tuple[str, dict[str, Any]], tmp_path: Path, job: str, table: str
 ) -> None:
     warehouse = str(shutil.copytree(finished[0], tmp_path / "again"))
-    before = rows(spark, warehouse, table)
+    before = rows(warehouse, table)
     assert run(job, warehouse, ds=date(2026, 1, 3))[0] == 0
-    assert rows(spark, warehouse, table) == before
+    assert rows(warehouse, table) == before
 
 
 def test_p_true_reaches_no_feature_sample_or_model(
@@ -111,33 +107,22 @@ def test_p_true_reaches_no_feature_sample_or_model(
     """Another p_true on every row: whatever trains may not notice."""
     warehouse, _verdict = finished
     other = str(tmp_path / "permuted")
-    raw = Tables(spark, warehouse, run_id="look").read("raw_log").withColumn("p_true", 1 - F.col("p_true"))
+    raw = stored.table(warehouse, "raw_log")
+    reversed_truth = raw["p_true"].combine_chunks()[::-1]
+    raw = raw.set_column(raw.schema.get_field_index("p_true"), "p_true", reversed_truth)
     Tables(spark, other, run_id="permute").write("raw_log", raw, replace={"ds": days()})
     for job in ("ingest", "build_features", "downsample"):
         assert run(job, other, days=4)[0] == 0
     assert run("train_logreg", other)[0] == 0
     for table in ("features", "sample"):
-        mine, its = (
-            sorted(
-                r.j
-                for r in Tables(spark, w, run_id="look")
-                .read(table)
-                .drop("c_p_true")
-                .select(F.to_json(F.struct("*")).alias("j"))
-                .collect()
-            )
-            for w in (warehouse, other)
-        )
+        mine, its = (stored.rows(one, table, without=["c_p_true"]) for one in (warehouse, other))
         assert mine == its, table
-    digests = [
-        sorted(row.digest for row in Tables(spark, w, run_id="look").read("models").collect())
-        for w in (warehouse, other)
-    ]
+    digests = [sorted(row["digest"] for row in stored.rows(one, "models")) for one in (warehouse, other)]
     assert digests[0] == digests[1]
 
 
 def test_a_changed_keep_rate_makes_only_the_sample_stale(
-    finished: tuple[str, dict[str, Any]], spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: tuple[str, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     warehouse = str(shutil.copytree(finished[0], tmp_path / "other rate"))
     code, _ = run("pipeline", warehouse, "sampling.keep_rate=1", models=("lr_nocross",))
@@ -146,17 +131,17 @@ def test_a_changed_keep_rate_makes_only_the_sample_stale(
     assert "ingest: all 4 days are fresh" in told
     assert "build_features: all 4 days are fresh" in told
     assert "downsample, 4 days" in told
-    kept = Tables(spark, warehouse, run_id="look").read("sample", where={"sample_id": "w1-s42"})
-    assert kept.count() == 12_000
-    assert kept.where("keep_rate != 1 OR weight != 1").count() == 0
+    kept = [row for row in stored.rows(warehouse, "sample") if row["sample_id"] == "w1-s42"]
+    assert len(kept) == 12_000
+    assert {(row["keep_rate"], row["weight"]) for row in kept} == {(1.0, 1.0)}
 
 
-def test_a_dry_run_writes_nothing(finished: tuple[str, dict[str, Any]], spark: SparkSession) -> None:
+def test_a_dry_run_writes_nothing(finished: tuple[str, dict[str, Any]]) -> None:
     warehouse, _ = finished
     names = ("click_log", "rejects", "runs")
-    before = [Tables(spark, warehouse, run_id="look").newest(name) for name in names]
+    before = [stored.version(warehouse, name) for name in names]
     assert run("ingest", warehouse, dry_run=True)[0] == 0
-    assert [Tables(spark, warehouse, run_id="look").newest(name) for name in names] == before
+    assert [stored.version(warehouse, name) for name in names] == before
 
 
 @pytest.mark.parametrize(

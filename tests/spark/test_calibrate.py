@@ -10,22 +10,22 @@ import judged_day
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import running
+import stored
 from judged_day import DS, save_model
 
 from clickmill.calibration import Calibrator
 from clickmill.config import Config
 from clickmill.errors import MissingColumnsError, MissingTableError, NoRowsError
-from clickmill.progress import Progress
 
 if TYPE_CHECKING:
-    from clickmill.job import Run
     from clickmill.tables import Tables
 
 SPLIT = {"train": "1d", "validation": "1d", "test": "1d"}
 
 
-def run_of(tables: Tables, *names: str) -> Run:
-    from clickmill.job import Run
+def calibrate(tables: Tables, *names: str) -> dict[str, dict[str, Any]]:
+    """Runs the job; the day's rows of `calibrations` by model id."""
     from clickmill.jobs.calibrate import JOB
 
     spec: dict[str, Any] = {"kind": "logreg", "bits": 22}
@@ -37,15 +37,8 @@ def run_of(tables: Tables, *names: str) -> Run:
             "split": SPLIT,
         }
     )
-    days = judged_day.days(3)
-    return Run(JOB, cfg, tables.spark, tables, tables.run_id, DS, days, names, False, Progress(quiet=True))
-
-
-def calibrate(tables: Tables, *names: str) -> dict[str, dict[str, Any]]:
-    run = run_of(tables, *names)
-    run.job.main(run)
-    rows = tables.read("calibrations", days=[DS]).collect()
-    return {row["model_id"]: row.asDict() for row in rows}
+    running.run(tables, JOB, cfg, judged_day.days(3), names)
+    return {row["model_id"]: row for row in stored.rows(tables.warehouse, "calibrations") if row["ds"] == DS}
 
 
 def write(tables: Tables, log: pa.Table, *models: dict[str, Any], ds: Any = DS) -> None:

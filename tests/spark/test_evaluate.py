@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 import judged_day
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+import running
+import stored
 from judged_day import DS, KEEP_RATE, save_model
 
 from clickmill import metrics
 from clickmill.calibration import Calibrator, prior_correction
 from clickmill.config import Config
 from clickmill.errors import MissingTableError
-from clickmill.progress import Progress
 
 if TYPE_CHECKING:
     from clickmill.job import Run
@@ -34,7 +36,6 @@ FIGURES = {
 
 
 def evaluate(tables: Tables, *names: str, **changes: Any) -> Run:
-    from clickmill.job import Run
     from clickmill.jobs.evaluate import JOB
 
     cfg = Config.model_validate(
@@ -47,10 +48,7 @@ def evaluate(tables: Tables, *names: str, **changes: Any) -> Run:
             **changes,
         }
     )
-    days = judged_day.days(4)
-    run = Run(JOB, cfg, tables.spark, tables, tables.run_id, DS, days, names, False, Progress(quiet=True))
-    run.job.main(run)
-    return run
+    return running.run(tables, JOB, cfg, judged_day.days(4), names)
 
 
 def prepare(tables: Tables, log: pa.Table, *models: dict[str, Any], calibrator: Calibrator = PLATT) -> None:
@@ -73,8 +71,10 @@ def prepare(tables: Tables, log: pa.Table, *models: dict[str, Any], calibrator: 
 
 
 def figures(tables: Tables, model_id: str) -> dict[tuple[str, str, str], dict[str, Any]]:
-    rows = tables.read("metrics", days=[DS], where={"model_id": model_id}).collect()
-    return {(row["slice"], row["stage"], row["metric"]): row.asDict() for row in rows}
+    rows = [
+        row for row in stored.rows(tables.warehouse, "metrics") if (row["ds"], row["model_id"]) == (DS, model_id)
+    ]
+    return {(row["slice"], row["stage"], row["metric"]): row for row in rows}
 
 
 def test_figures_are_those_of_the_rows_in_memory_for_every_model_at_every_stage(tables: Tables) -> None:
@@ -86,8 +86,9 @@ def test_figures_are_those_of_the_rows_in_memory_for_every_model_at_every_stage(
 
     test = log.filter(pa.compute.is_in(log["ds"], pa.array(judged_day.days(2))))
     label, truth = test["label"].to_numpy(), test["c_p_true"].to_numpy()
+    predictions = stored.table(tables.warehouse, "predictions")
     for model in (right, close):
-        kept = tables.read("predictions", days=[DS], where={"model_id": model["model_id"]}).toArrow()
+        kept = predictions.filter(pc.equal(predictions["model_id"], model["model_id"]))
         assert kept.num_rows == 4000
         p_sampled = dict(zip(kept["event_id"].to_pylist(), kept["p_sampled"].to_pylist(), strict=True))
         first = np.array([p_sampled[event] for event in test["event_id"].to_pylist()])
@@ -110,8 +111,11 @@ def test_figures_are_those_of_the_rows_in_memory_for_every_model_at_every_stage(
             metrics.normalized_entropy(label[last], prior[last]), rel=1e-12
         )
         assert of_last_day["n"] == 2000
-        bins = tables.read("reliability", days=[DS], where={"model_id": model["model_id"]}).collect()
-        assert sum(row["n"] for row in bins if row["stage"] == "calibrated") == pytest.approx(4000)
+        key = (model["model_id"], "calibrated")
+        bins = [
+            row for row in stored.rows(tables.warehouse, "reliability") if (row["model_id"], row["stage"]) == key
+        ]
+        assert sum(row["n"] for row in bins) == pytest.approx(4000)
 
     shown = {model["name"]: model for model in run.result["models"]}
     assert (
@@ -131,9 +135,9 @@ def test_a_rerun_on_other_partitions_gives_the_same_figures_and_doubles_nothing(
     evaluate(tables, "lr")
     first = figures(tables, model["model_id"])
     tables.write("features", tables.read("features").repartition(7), replace={"ds": judged_day.days(2)})
-    assert tables.read("predictions", days=[DS]).count() == 2000
+    assert stored.table(tables.warehouse, "predictions").num_rows == 2000
     evaluate(tables, "lr", predictions={"keep": "none"})
-    assert tables.read("predictions", days=[DS]).count() == 0
+    assert stored.table(tables.warehouse, "predictions").num_rows == 0
     second = figures(tables, model["model_id"])
     assert first.keys() == second.keys()
     for key, row in first.items():

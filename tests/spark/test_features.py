@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+import running
+import stored
 
 from clickmill import hashing
 from clickmill.config import Config
 from clickmill.features import worker
 from clickmill.features.worker import FeatureSpec
-from clickmill.progress import Progress
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -69,17 +71,18 @@ def click_log(*days: date, rows: int = ROWS) -> pa.Table:
 
 
 def build(tables: Tables, cfg: Config, *days: date) -> None:
-    from clickmill.job import Run
     from clickmill.jobs.build_features import JOB
 
-    progress = Progress(quiet=True)
-    JOB.main(Run(JOB, cfg, tables.spark, tables, tables.run_id, days[-1], days, (), False, progress))
+    running.run(tables, JOB, cfg, days)
 
 
 def sorted_rows(tables: Tables, name: str, *keys: str) -> pa.Table:
-    table = tables.read(name, days=DAYS).toArrow()
-    table = table.select(sorted(table.column_names))
-    return table.sort_by([(key, "ascending") for key in keys]).combine_chunks()
+    table = stored.table(tables.warehouse, name)
+    return (
+        table.filter(pc.is_in(table["ds"], pa.array(DAYS)))
+        .sort_by([(key, "ascending") for key in keys])
+        .combine_chunks()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +139,8 @@ def test_whole_hashes_are_stored_as_int_and_numbers_as_float(built):
         ["s_site", "s_ad", "s_price", "x_site_ad", "x_ad_price"], "int"
     )
     assert types["n_price"] == "float"
-    lowest = built.read("features").agg({"x_site_ad": "min"}).collect()[0][0]
-    assert lowest < 0  # neither folded nor reduced
+    lowest = pc.min(stored.table(built.warehouse, "features")["x_site_ad"])
+    assert lowest.as_py() < 0  # neither folded nor reduced
 
 
 def test_a_rerun_changes_nothing(built):
@@ -152,8 +155,9 @@ def test_a_rerun_changes_nothing(built):
 
 def test_the_audit_counts_what_is_there(built):
     audit = {
-        (row["ds"], row["slot"], row["bits"]): row.asDict()
-        for row in built.read("feature_audit", days=DAYS).collect()
+        (row["ds"], row["slot"], row["bits"]): row
+        for row in stored.rows(built.warehouse, "feature_audit")
+        if row["ds"] in DAYS
     }
     columns = ["s_site", "s_ad", "s_price", "x_site_ad", "x_ad_price"]
     assert set(audit) == {(ds, slot, bits) for ds in (FIRST, SECOND) for slot in columns for bits in (18, 19, 20)}
@@ -189,7 +193,7 @@ def test_features_hang_on_no_partitioning(built):
 def test_a_cross_that_is_added_later_has_no_history_and_disturbs_none(built):
     built.write("click_log", click_log(THIRD), replace={"ds": [THIRD]})
     build(built, config(built.warehouse, crosses=(("site", "ad"), ("ad", "price"), ("site", "price"))), THIRD)
-    rows = built.read("feature_audit", days=[THIRD]).where("bits = 18").collect()
-    unseen = {row["slot"]: row["unseen_share"] for row in rows}
+    audit = stored.rows(built.warehouse, "feature_audit")
+    unseen = {row["slot"]: row["unseen_share"] for row in audit if (row["ds"], row["bits"]) == (THIRD, 18)}
     assert unseen["x_site_price"] is None
     assert unseen["s_ad"] is not None

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+import running
+import stored
 from scipy.stats import binom
 
 from clickmill.config import Config, Sampling
 from clickmill.errors import KeepRateError
-from clickmill.progress import Progress
 from clickmill.sampling import single_keep_rate
 
 if TYPE_CHECKING:
@@ -48,7 +50,6 @@ def sampled(frame: DataFrame, keep_rate: float, seed: int = 42) -> pa.Table:
 
 
 def downsample_job(tables: Tables, keep_rate: float) -> None:
-    from clickmill.job import Run
     from clickmill.jobs.downsample import JOB
 
     dataset = {
@@ -62,8 +63,7 @@ def downsample_job(tables: Tables, keep_rate: float) -> None:
     cfg = Config.model_validate(
         {"dataset": dataset, "warehouse": tables.warehouse, "sampling": {"keep_rate": keep_rate}}
     )
-    run = Run(JOB, cfg, tables.spark, tables, tables.run_id, DAY, (DAY,), (), False, Progress(quiet=True))
-    JOB.main(run)
+    running.run(tables, JOB, cfg, (DAY,))
 
 
 def test_partitions_and_a_shuffle_change_no_row(features):
@@ -95,12 +95,12 @@ def test_rates_live_side_by_side_and_never_mix(tables, features):
     for rate in (0.3, 0.05):
         downsample_job(tables, rate)
     downsample_job(tables, 0.3)  # a rerun
+    mixed = stored.table(tables.warehouse, "sample")
     for rate in (0.05, 0.3):
-        rows = tables.read("sample", days=[DAY], where={"sample_id": f"w{rate:g}-s42"}).toArrow()
+        rows = mixed.filter(pc.equal(mixed["sample_id"], f"w{rate:g}-s42"))
         assert single_keep_rate(rows["keep_rate"].to_pylist()) == rate
         weight = np.where(rows["label"].to_numpy() == 1, 1.0, 1.0 / rate)
         assert (rows["weight"].to_numpy() == weight).all()
         assert rows.num_rows == sampled(features, rate).num_rows
-    mixed = tables.read("sample", days=[DAY]).select("keep_rate").toArrow()
     with pytest.raises(KeepRateError, match="must not mix"):
         single_keep_rate(mixed["keep_rate"].to_pylist())

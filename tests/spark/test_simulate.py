@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import running
+import stored
 
 from clickmill.config import Config, Simulate
 from clickmill.config_files import load
-from clickmill.progress import Progress
 from clickmill.simulate import worker
 
 if TYPE_CHECKING:
@@ -30,28 +31,15 @@ def config(tables: Tables) -> Config:
 
 def simulated(tables: Tables, cfg: Config, *days: date) -> dict[str, int]:
     """The counts of a run of the job."""
-    from clickmill.job import Run
     from clickmill.jobs.simulate import JOB
 
-    run = Run(
-        job=JOB,
-        cfg=cfg,
-        spark=tables.spark,
-        tables=tables,
-        run_id=tables.run_id,
-        ds=days[-1],
-        days=days,
-        models=(),
-        dry_run=False,
-        progress=Progress(quiet=True),
+    return running.run(tables, JOB, cfg, days).counts
+
+
+def rows(tables: Tables) -> pa.Table:
+    return (
+        stored.table(tables.warehouse, "raw_log").select(worker.RAW_LOG.names).sort_by("event_id").combine_chunks()
     )
-    JOB.main(run)
-    return run.counts
-
-
-def stored(tables: Tables) -> pa.Table:
-    frame = tables.spark.read.format("delta").load(tables.path("raw_log"))
-    return frame.select(worker.RAW_LOG.names).toArrow().sort_by("event_id").combine_chunks()
 
 
 @pytest.fixture
@@ -76,12 +64,12 @@ def test_rows_are_the_same_for_any_number_of_partitions_and_of_no_other_day(fram
 def test_many_days_are_one_commit_and_a_rerun_of_one_leaves_all_as_it_was(tables: Tables) -> None:
     cfg = config(tables)
     assert simulated(tables, cfg, *DAYS)["rows_out"] == 3 * ROWS
-    version, first = tables.newest("raw_log"), stored(tables)
+    version, first = tables.newest("raw_log"), rows(tables)
     assert version == 1  # 0 made the table
     assert pc.value_counts(first["ds"]).field("counts").to_pylist() == [ROWS] * 3
     assert simulated(tables, cfg, DAYS[1])["rows_out"] == ROWS
     assert tables.newest("raw_log") == version + 1
-    assert stored(tables) == first
+    assert rows(tables) == first
 
 
 def test_what_is_stored_is_what_the_worker_makes(tables: Tables) -> None:
@@ -92,6 +80,6 @@ def test_what_is_stored_is_what_the_worker_makes(tables: Tables) -> None:
     )
     made = worker.World(**{**vars(made), "intercept": worker.intercept_for(made, cfg.simulate.ctr)})
     expected = pa.Table.from_batches([worker.block_rows(made, DAYS[1], block) for block in (0, 1)])
-    got = stored(tables)
+    got = rows(tables)
     for name in worker.RAW_LOG.names:
         assert got[name].cast(worker.RAW_LOG.field(name).type).combine_chunks() == expected[name].combine_chunks()

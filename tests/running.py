@@ -1,0 +1,34 @@
+"""A job's own code on a test's tables: no command line, no row of `runs`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+from clickmill.config import Config
+from clickmill.progress import Progress
+
+if TYPE_CHECKING:
+    from clickmill.job import Job, Run
+    from clickmill.tables import Tables
+
+
+def run(tables: Tables, job: Job, cfg: Config, days: Sequence[date], models: tuple[str, ...] = ()) -> Run:
+    """Runs the job for the days; the run, for its counts and result."""
+    from clickmill.job import Run
+
+    known = Run(
+        job=job,
+        cfg=cfg,
+        spark=tables.spark,
+        tables=tables,
+        run_id=tables.run_id,
+        ds=days[-1],
+        days=tuple(days),
+        models=models,
+        dry_run=False,
+        progress=Progress(quiet=True),
+    )
+    job.main(known)
+    return known
