@@ -36,6 +36,9 @@ def test_ones_own_data_in_five_minutes(tmp_path):
         assert name in said
     for word in ("ERROR", "WARN", "Traceback"):
         assert word not in said
+    scored = (here / "my_p.tsv").read_text(encoding="utf-8").splitlines()
+    assert len(scored) == len((here / "my_clicks.tsv").read_text(encoding="utf-8").splitlines())
+    assert all(0 < float(line) < 1 for line in scored[1:])
     (report,) = re.findall(r"`(warehouse/mine/_reports/\S+)`", walk)
     assert (here / report).is_file()
     assert (here / "conf" / "datasets" / "mine.yaml").is_file()
