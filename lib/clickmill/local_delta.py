@@ -1,21 +1,20 @@
 """Delta tables on this machine's disk through delta-rs: a question or a few rows in 0.05 s, not Spark's 2.
 
-`Tables` sends here what needs no Spark: making a table, the log's newest entries, and writes of rows that
-the driver holds. Delta-rs enforces the table's own constraints and that rows lie within the partitions replaced.
+`Tables` sends here all that concerns a warehouse on this machine's disk but the reading of frames: making
+a table, its newest version, small reads, rows that the driver holds, and the commit of files that workers
+wrote. Delta-rs enforces the table's own constraints and that rows lie within the partitions replaced.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial, reduce
 from operator import and_
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -28,28 +27,10 @@ from deltalake.transaction import AddAction, RemoveAction
 from clickmill.errors import ConflictError, MissingTableError, SchemaError
 from clickmill.schema import Table
 
-_SCHEMA_MOVED = re.compile(r"Metadata changed|protocol changed", re.IGNORECASE)
-
 
 def newest(path: str) -> int:
     """The table's newest version. Raises MissingTableError."""
     return _open(path).version()
-
-
-def history(path: str) -> Iterator[dict[str, Any]]:
-    """`commitInfo` of each version with its `version`, newest first. Raises MissingTableError.
-
-    From the log itself: delta-rs counts the versions down from the one that it opened, so that a commit
-    made meanwhile shifts them all.
-    """
-    for version in range(newest(path), -1, -1):
-        commit = _commit(Path(path, "_delta_log"), version)
-        if not commit.exists():  # removed with others of its age, after a checkpoint
-            return
-        actions = map(json.loads, commit.read_text(encoding="utf-8").splitlines())
-        yield next((action["commitInfo"] for action in actions if "commitInfo" in action), {}) | {
-            "version": version
-        }
 
 
 def rows(
@@ -81,28 +62,23 @@ def _cut(path: str, version: int, isin: Mapping[str, Sequence[Any]], columns: Se
 
 
 def create(path: str, table: Table) -> None:
-    """Makes the empty table with its constraints, unless it is there.
-
-    Made aside and linked into place: delta-rs itself makes a table twice where two writers begin at once.
-    """
+    """Makes the empty table with its constraints, unless it is there."""
     columns = pa.schema([pa.field(c, kind, nullable=c not in table.required) for c, kind in table.columns.items()])
     protocol = {"delta.minReaderVersion": "1", "delta.minWriterVersion": "3"}  # 3: constraints are kept
-    log = Path(path, "_delta_log")
-    log.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="_", dir=path) as aside:
+    with _lock(path):
         DeltaTable.create(
-            aside,
+            path,
             columns,
+            mode="ignore",
             partition_by=list(table.partition_by),
             configuration=protocol | table.properties,
             raise_if_key_not_exists=False,
         )
-        with suppress(FileExistsError):
-            os.link(_commit(Path(aside, "_delta_log"), 0), _commit(log, 0))
 
 
 def commit(
     path: str,
+    table: Table,
     files: Sequence[Mapping[str, Any]],
     columns: pa.Schema,
     *,
@@ -114,30 +90,27 @@ def commit(
     files: rows of `writer.FILES`; columns: theirs, with the partition columns. Raises SchemaError where a file
     lies outside `replace` or a column has another type in the table (nothing is committed), ConflictError.
     """
+    said = " AND ".join(f"{name} IN ({', '.join(wanted)})" for name, wanted in replace.items())
     adds: list[AddAction | RemoveAction] = []
     for file in files:
         values = json.loads(file["partition"])
-        outside = {name: value for name, value in values.items() if value not in replace[name]}
+        outside = {name: values[name] for name, wanted in replace.items() if values[name] not in wanted}
         if outside:
-            raise SchemaError(f"{path}: rows of {outside} outside {dict(replace)}; nothing was written")
+            raise SchemaError(f"{path}: rows outside {said}: of {outside}; nothing was written")
         statistics = json.dumps({"numRecords": file["rows"]})
         now = int(time.time() * 1000)
         adds.append(AddAction(file["path"], file["bytes"], values, now, True, statistics))
-
-    def once() -> None:
-        table = _open(path)
-        table.create_write_transaction(
+    with _lock(path), _named_conflicts(path, said):
+        stored = _open(path)
+        stored.create_write_transaction(
             adds,
             mode="overwrite",
-            schema=_merged(path, table.schema(), DeltaSchema.from_arrow(columns)),
-            partition_by=list(replace),
+            schema=_merged(path, stored.schema(), DeltaSchema.from_arrow(columns)),
+            partition_by=list(table.partition_by),
             partition_filters=[(name, "in", list(values)) for name, values in replace.items()],
             commit_properties=_properties(metadata),
         )
-
-    with _named_conflicts(path, dict(replace)):
-        _again_if_the_schema_moved(once)
-    return _committed(path, metadata)
+        return newest(path)
 
 
 def _merged(path: str, table: DeltaSchema, added: DeltaSchema) -> DeltaSchema:
@@ -156,30 +129,26 @@ def write(path: str, table: Table, added: pa.Table, *, predicate: str | None, me
     """Commits the rows, in place of those that `predicate` (SQL on partition columns) names; the new version.
 
     Without a predicate the rows are appended. Raises SchemaError where rows break the table's rules or
-    lie outside the predicate (nothing is written), ConflictError where another writer was first.
+    lie outside the predicate (nothing is written), ConflictError.
     """
     missing = [c for c in table.required if c in added.column_names and added[c].null_count]
     if missing:
         raise SchemaError(f"{path}: {', '.join(f'{c} is null' for c in missing)}; nothing was written")
-    save = partial(
-        write_deltalake,
-        path,
-        added,
-        schema_mode="merge",
-        commit_properties=_properties(metadata),
-    )
-    how = {"mode": "append"} if predicate is None else {"mode": "overwrite", "predicate": predicate}
+    save = partial(write_deltalake, path, added, schema_mode="merge", commit_properties=_properties(metadata))
     try:
-        with _named_conflicts(path, predicate):
-            _again_if_the_schema_moved(partial(save, **how))
+        with _lock(path), _named_conflicts(path, predicate):
+            if predicate is None:
+                save(mode="append")
+            else:
+                save(mode="overwrite", predicate=predicate)
+            return newest(path)
     except DeltaError as error:
         if "failed validation check" not in str(error):
             raise
-        rules = [f"{key} ({rule})" for key, rule in table.checks.items()]
+        rules = [f"{key} ({rule.sql})" for key, rule in table.checks.items()]
         if predicate is not None:
             rules.append(f"rows outside {predicate}")
         raise SchemaError(f"{path}: a row breaks one of: {'; '.join(rules)}; nothing was written") from None
-    return _committed(path, metadata)
 
 
 def _properties(metadata: dict[str, str]) -> CommitProperties:
@@ -187,31 +156,25 @@ def _properties(metadata: dict[str, str]) -> CommitProperties:
 
 
 @contextmanager
-def _named_conflicts(path: str, partitions: object) -> Iterator[None]:
+def _lock(path: str) -> Iterator[None]:
+    """One writer at a time: each commits upon what the last one left, so that none doubles or undoes a partition.
+
+    delta-rs alone makes a table twice and adds two writers' files to one new partition. The lock goes
+    with its process.
+    """
+    Path(path).mkdir(parents=True, exist_ok=True)
+    with open(Path(path, "_lock"), "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _named_conflicts(path: str, partitions: str | None) -> Iterator[None]:
+    """A conflict is with another program than ours, which takes no lock."""
     try:
         yield
     except CommitFailedError as error:
         raise ConflictError(f"{path}: another writer changed {partitions} first; run the job again") from error
-
-
-def _again_if_the_schema_moved(commit: Callable[[], object]) -> None:
-    """Writers of different days may add the same column at once: the later ones try again."""
-    for attempt in range(10):
-        try:
-            commit()
-            return
-        except CommitFailedError as error:
-            if attempt == 9 or not _SCHEMA_MOVED.search(str(error)):
-                raise
-
-
-def _commit(log: Path, version: int) -> Path:
-    return log / f"{version:020}.json"
-
-
-def _committed(path: str, metadata: dict[str, str]) -> int:
-    text = json.dumps(metadata)
-    return next(int(entry["version"]) for entry in history(path) if entry.get("userMetadata") == text)
 
 
 def _open(path: str, version: int | None = None) -> DeltaTable:

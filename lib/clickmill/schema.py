@@ -8,21 +8,66 @@ its own slots, crosses and numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 STRING, INT, LONG, DOUBLE = pa.string(), pa.int32(), pa.int64(), pa.float64()
 TIME, DAY, TINY, FLAG = pa.timestamp("us", tz="UTC"), pa.date32(), pa.int8(), pa.bool_()
 
 
+class OneOf(NamedTuple):
+    """A rule: the column holds one of these values."""
+
+    column: str
+    values: tuple[str | int, ...]
+
+    @property
+    def sql(self) -> str:
+        """As Delta's CHECK constraint says it."""
+        return f"{self.column} IN ({', '.join(map(repr, self.values))})"
+
+    def holds(self, rows: pa.RecordBatch) -> bool:
+        """Whether it holds for every row; not for a null."""
+        column = rows.column(self.column)
+        return bool(pc.all(pc.is_in(column, pa.array(self.values, column.type))).as_py() in (True, None))
+
+
+class Between(NamedTuple):
+    """A rule: the column lies in [least, most], or in (least, most] where it is to be above."""
+
+    column: str
+    least: float
+    most: float | None = None
+    above: bool = False
+
+    @property
+    def sql(self) -> str:
+        """As Delta's CHECK constraint says it."""
+        low = f"{self.column} {'>' if self.above else '>='} {self.least:g}"
+        return low if self.most is None else f"{low} AND {self.column} <= {self.most:g}"
+
+    def holds(self, rows: pa.RecordBatch) -> bool:
+        """Whether it holds for every row; not for a null or NaN."""
+        column = rows.column(self.column)
+        inside = (pc.greater if self.above else pc.greater_equal)(column, self.least)
+        if self.most is not None:
+            inside = pc.and_(inside, pc.less_equal(column, self.most))
+        return bool(pc.all(inside.fill_null(False)).as_py() in (True, None))
+
+
+Rule = OneOf | Between
+
+
 @dataclass(frozen=True)
 class Table:
-    """Columns as name to Arrow type; `required` are never null; `checks` are SQL conditions by name."""
+    """Columns as name to Arrow type; `required` are never null; `checks` are rules by name."""
 
     columns: dict[str, pa.DataType]
     partition_by: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
-    checks: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, Rule] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
 
     @property
@@ -31,7 +76,7 @@ class Table:
 
         Delta would gather those of 32 in every task; nothing asks for more than an impression's id and time.
         """
-        constraints = {f"delta.constraints.{key}": rule for key, rule in self.checks.items()}
+        constraints = {f"delta.constraints.{key}": rule.sql for key, rule in self.checks.items()}
         return constraints | {"delta.dataSkippingNumIndexedCols": "2" if "event_id" in self.columns else "0"}
 
     def takes(self, column: str) -> bool:
@@ -39,7 +84,7 @@ class Table:
         return column in self.columns or any(column.startswith(prefix) for prefix in self.extra)
 
 
-_LABEL = {"label_is_0_or_1": "label IN (0, 1)"}
+_LABEL: dict[str, Rule] = {"label_is_0_or_1": OneOf("label", (0, 1))}
 _IMPRESSION = {"event_id": STRING, "event_time": TIME, "label": TINY, "ds": DAY}
 _IMPRESSION_REQUIRED = ("event_id", "event_time", "label", "ds")
 _FEATURE_PREFIXES = ("s_", "x_", "n_", "e_", "c_")
@@ -100,8 +145,8 @@ TABLES: dict[str, Table] = {
         required=(*_IMPRESSION_REQUIRED, "keep_rate", "weight", "sample_id"),
         checks={
             **_LABEL,
-            "keep_rate_in_0_1": "keep_rate > 0 AND keep_rate <= 1",
-            "weight_from_1": "weight >= 1",
+            "keep_rate_in_0_1": Between("keep_rate", 0, 1, above=True),
+            "weight_from_1": Between("weight", 1),
         },
         extra=_FEATURE_PREFIXES,
     ),
@@ -157,8 +202,8 @@ TABLES: dict[str, Table] = {
         required=("event_id", "label", "p_sampled", "p", "model_id", "ds"),
         checks={
             **_LABEL,
-            "p_in_0_1": "p >= 0 AND p <= 1",
-            "p_sampled_in_0_1": "p_sampled >= 0 AND p_sampled <= 1",
+            "p_in_0_1": Between("p", 0, 1),
+            "p_sampled_in_0_1": Between("p_sampled", 0, 1),
         },
     ),
     "metrics": Table(
@@ -177,7 +222,7 @@ TABLES: dict[str, Table] = {
         },
         partition_by=("ds", "model_id"),
         required=("ds", "model_id", "stage", "slice", "metric", "traffic"),
-        checks={"stage_known": "stage IN ('p_sampled', 'prior', 'calibrated')"},
+        checks={"stage_known": OneOf("stage", ("p_sampled", "prior", "calibrated"))},
     ),
     "reliability": Table(
         columns={
@@ -235,7 +280,7 @@ TABLES: dict[str, Table] = {
             "workers_peak_mb": DOUBLE,
         },
         required=("run_id", "job", "status", "at"),
-        checks={"status_known": "status IN ('running', 'done', 'failed', 'refused', 'lost')"},
+        checks={"status_known": OneOf("status", ("running", "done", "failed", "refused", "lost"))},
     ),
 }
 """Every table that clickmill writes, by name."""

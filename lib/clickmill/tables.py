@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
@@ -23,7 +22,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type
+from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type, to_arrow_schema
 from pyspark.sql.types import DataType, NullType
 
 from clickmill import local_delta, writer
@@ -80,7 +79,9 @@ class Tables:
         self.versions_out: dict[str, int] = {}
         self._pins: dict[str, int] = {}
         self._is_catalog = "/" not in warehouse
-        self._is_local = not self._is_catalog and "://" not in warehouse
+        # On a cluster the workers' disks are not this machine's, and a shared one need not have locks.
+        one_machine = spark is None or (spark.conf.get("spark.master", "") or "").startswith("local")
+        self._is_local = one_machine and not self._is_catalog and "://" not in warehouse
 
     # --- where and which -----------------------------------------------------------------
 
@@ -202,12 +203,13 @@ class Tables:
     def write(self, name: str, rows: Rows | ByWorkers, *, replace: Partitions) -> Written:
         """Writes `rows` as the whole content of the partitions that `replace` names, in one commit.
 
-        Raises SchemaError where rows do not fit the table (nothing is written), ConflictError where
-        another writer changed the same partitions meanwhile.
+        Raises SchemaError where rows do not fit the table (nothing is written), ConflictError where another
+        writer changed the same partitions meanwhile. On a local disk clickmill's writers take turns: of two
+        that replace one partition at once, the rows of the later stand.
         """
+        if self._is_local and not self.dry_run and isinstance(rows, DataFrame | ByWorkers):
+            return self._write_by_workers(name, rows, replace)
         if isinstance(rows, ByWorkers):
-            if self._is_local and not self.dry_run and not TABLES[name].checks:  # rules are SQL
-                return self._write_by_workers(name, rows, replace)
             rows = rows.rows()
         predicate = " AND ".join(_equals(column, value) for column, value in replace.items())
         return self._put(name, rows, predicate)
@@ -217,7 +219,7 @@ class Tables:
         return self._put(name, rows, None)
 
     def _put(self, name: str, rows: Rows, predicate: str | None) -> Written:
-        """Rows that the driver holds go to a local table without Spark; all others through it."""
+        """Rows that the driver holds go to a local table without Spark, all others through it."""
         table = TABLES[name]
         if isinstance(rows, list):
             rows = pa.Table.from_pylist(rows, schema=pa.schema(list(table.columns.items())))
@@ -244,19 +246,19 @@ class Tables:
         self._pins[name] = self.versions_out[name] = written.version
         return written
 
-    def _write_by_workers(self, name: str, rows: ByWorkers, replace: Partitions) -> Written:
+    def _write_by_workers(self, name: str, rows: DataFrame | ByWorkers, replace: Partitions) -> Written:
         """Workers write the files themselves; the driver commits them."""
+        if isinstance(rows, DataFrame):
+            rows = ByWorkers(rows, writer.as_they_are, to_arrow_schema(rows.schema, timezone="UTC"))
         table, path = TABLES[name], os.path.abspath(self.path(name))
         _check_columns(name, table, {field.name: from_arrow_type(field.type) for field in rows.schema})
         self._create(name, table)
-        write = partial(
-            writer.files, make=rows.make, folder=path, partition_by=table.partition_by, required=table.required
-        )
+        write = partial(writer.files, make=rows.make, folder=path, table=table)
         with _named_errors(path, str(dict(replace))):
             files = rows.frame.mapInArrow(write, from_arrow_schema(writer.FILES)).toArrow().to_pylist()
         partitions = {column: [str(value) for value in _listed(values)] for column, values in replace.items()}
         metadata = {"run_id": self.run_id}
-        version = local_delta.commit(path, files, rows.schema, replace=partitions, metadata=metadata)
+        version = local_delta.commit(path, table, files, rows.schema, replace=partitions, metadata=metadata)
         return self._noted(name, Written(version, sum(file["rows"] for file in files)))
 
     def _write_by_spark(self, name: str, frame: DataFrame, predicate: str | None) -> Written:
@@ -296,8 +298,7 @@ class Tables:
     # --- the log -------------------------------------------------------------------------
 
     def _own_commit(self, name: str) -> Written:
-        entries = local_delta.history(self.path(name)) if self._is_local else self._history(name, 50)
-        for entry in islice(entries, 50):
+        for entry in self._history(name, 50):
             metadata = entry.get("userMetadata") or ""
             if self.run_id in metadata:
                 metrics = entry.get("operationMetrics") or {}
@@ -337,7 +338,7 @@ def _with_rules(name: str, table: Table, frame: DataFrame) -> DataFrame:
     """Evaluates the rules in the write's own pass, because Delta's own refusal has no name of ours."""
     rules = [(f"{name}.{column} is null", F.col(column).isNull()) for column in table.required]
     rules += [
-        (f"{name}: a row breaks {key} ({rule})", ~F.coalesce(F.expr(rule), F.lit(False)))
+        (f"{name}: a row breaks {key} ({rule.sql})", ~F.coalesce(F.expr(rule.sql), F.lit(False)))
         for key, rule in table.checks.items()
     ]
     carrier = next((column for column in table.required if column not in table.partition_by), None)

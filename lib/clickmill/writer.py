@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clickmill.errors import SchemaError
+from clickmill.schema import Table
 
 FILES = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("rows", pa.int64()), ("partition", pa.string())])
 """A written file: its path as Delta's log spells it, its size, and its partition values as a JSON object."""
@@ -30,28 +31,33 @@ REFUSAL = "clickmill refuses: "
 Make = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
-def files(
-    batches: Iterator[pa.RecordBatch],
-    *,
-    make: Make,
-    folder: str,
-    partition_by: Sequence[str],
-    required: Sequence[str],
-) -> Iterator[pa.RecordBatch]:
+def as_they_are(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """A `Make` that makes nothing."""
+    yield from batches
+
+
+def files(batches: Iterator[pa.RecordBatch], *, make: Make, folder: str, table: Table) -> Iterator[pa.RecordBatch]:
     """Writes the rows of `make(batches)` under `folder`, a file for each partition; yields a row of FILES a file.
 
-    Raises SchemaError where a required column is null.
+    Raises SchemaError where a row breaks the table's rules.
     """
     opened: dict[tuple[Any, ...], _File] = {}
     for batch in make(batches):
-        nulls = [name for name in required if batch.column(name).null_count]
-        if nulls:
-            raise SchemaError(f"{REFUSAL}{Path(folder).name}.{nulls[0]} is null")
-        for values, rows in _by_partition(batch, partition_by):
-            file = opened.setdefault(values, _File(folder, dict(zip(partition_by, values, strict=True))))
+        _check(batch, table, Path(folder).name)
+        for values, rows in _by_partition(batch, table.partition_by):
+            file = opened.setdefault(values, _File(folder, dict(zip(table.partition_by, values, strict=True))))
             file.add(rows)
     if opened:
         yield pa.RecordBatch.from_pylist([file.close() for file in opened.values()], schema=FILES)
+
+
+def _check(batch: pa.RecordBatch, table: Table, name: str) -> None:
+    for column in table.required:
+        if batch.column(column).null_count:
+            raise SchemaError(f"{REFUSAL}{name}.{column} is null")
+    for key, rule in table.checks.items():
+        if not rule.holds(batch):
+            raise SchemaError(f"{REFUSAL}{name}: a row breaks {key} ({rule.sql})")
 
 
 def _by_partition(

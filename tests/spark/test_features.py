@@ -185,7 +185,7 @@ def test_features_hang_on_no_partitioning(built):
     log = built.read("click_log", days=DAYS)
     found = []
     for parts in (1, 3, 17):
-        table = build_features(log.repartition(parts), cfg).toArrow()
+        table = build_features(log.repartition(parts), cfg).rows().toArrow()
         found.append(table.sort_by("event_id").combine_chunks())
     assert found[0] == found[1] == found[2]
 

@@ -45,7 +45,7 @@ def features(spark: SparkSession) -> DataFrame:
 def sampled(frame: DataFrame, keep_rate: float, seed: int = 42) -> pa.Table:
     from clickmill.sample.driver import downsample
 
-    table = downsample(frame, Sampling(keep_rate=keep_rate, seed=seed)).toArrow()
+    table = downsample(frame, Sampling(keep_rate=keep_rate, seed=seed)).rows().toArrow()
     return table.sort_by("event_id").combine_chunks()
 
 

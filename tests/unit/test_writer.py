@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
+from threading import Barrier
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,20 +36,15 @@ def log(*days: date, first: int = 0, **extra: pa.Array) -> pa.RecordBatch:
     )
 
 
-def same(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    yield from batches
-
-
 def written(folder: Path, *batches: pa.RecordBatch) -> list[dict[str, object]]:
-    keys = {"partition_by": RAW_LOG.partition_by, "required": RAW_LOG.required}
-    told = writer.files(iter(batches), make=same, folder=str(folder), **keys)
+    told = writer.files(iter(batches), make=writer.as_they_are, folder=str(folder), table=RAW_LOG)
     return [row for batch in told for row in batch.to_pylist()]
 
 
 def commit(folder: Path, files: list[dict[str, object]], batch: pa.RecordBatch, *days: date) -> int:
     local_delta.create(str(folder), RAW_LOG)
     replace = {"ds": [str(day) for day in days]}
-    return local_delta.commit(str(folder), files, batch.schema, replace=replace, metadata={"run_id": "r"})
+    return local_delta.commit(str(folder), RAW_LOG, files, batch.schema, replace=replace, metadata={"run_id": "r"})
 
 
 def test_no_batches_no_files(tmp_path: Path) -> None:
@@ -77,6 +74,40 @@ def test_a_null_where_none_may_be_is_refused(tmp_path: Path) -> None:
         written(tmp_path, bad)
 
 
+@pytest.mark.parametrize(
+    ("column", "good", "bad"),
+    [
+        ("keep_rate", [0.1, 1.0, 1e-9], [0.0, 1.1, -1.0, float("nan")]),
+        ("weight", [1.0, 1e9], [0.99, float("nan")]),
+        ("label", [0, 1], [2, -1]),
+    ],
+)
+def test_rules_hold_for_workers_as_they_do_for_delta(
+    tmp_path: Path, column: str, good: list[float], bad: list[float]
+) -> None:
+    table = TABLES["sample"]
+    row = {"event_id": "e", "event_time": datetime(2026, 1, 1, tzinfo=UTC), "label": 1, "ds": DAYS[0]}
+    row |= {"keep_rate": 0.5, "weight": 1.0, "sample_id": "w0.5-s42"}
+    columns = pa.schema(list(table.columns.items()))
+
+    def put(value: float) -> list[pa.RecordBatch]:
+        batch = pa.RecordBatch.from_pylist([row, row | {column: value}], schema=columns)
+        return list(writer.files(iter([batch]), make=writer.as_they_are, folder=str(tmp_path), table=table))
+
+    for value in good:
+        (told,) = put(value)
+        assert json.loads(told["partition"][0].as_py()) == {"ds": "2026-01-01", "sample_id": "w0.5-s42"}
+    for value in bad:
+        with pytest.raises(SchemaError, match=f"a row breaks .*{column}"):
+            put(value)
+        if math.isnan(value):
+            continue  # to Delta no number is greater: a rule without an upper end lets it pass
+        rows = pa.Table.from_pylist([row | {column: value}], schema=columns)
+        local_delta.create(str(tmp_path / "sample"), table)
+        with pytest.raises(SchemaError, match=f"breaks one of.*{column}"):
+            local_delta.write(str(tmp_path / "sample"), table, rows, predicate=None, metadata={})
+
+
 def test_a_commit_replaces_the_days_that_it_names_and_adds_new_columns(tmp_path: Path) -> None:
     table = tmp_path / "raw log"
     old, new = log(*DAYS, *DAYS), log(DAYS[1], first=9, C1=pa.array(["x"]))
@@ -99,10 +130,27 @@ def test_a_commit_replaces_the_days_that_it_names_and_adds_new_columns(tmp_path:
 
 def test_files_outside_the_days_named_and_columns_of_another_type_commit_nothing(tmp_path: Path) -> None:
     table, rows = tmp_path / "raw log", log(*DAYS, C1=pa.array(["x"] * 3))
-    with pytest.raises(SchemaError, match=r"\{'ds': '2026-01-02'\} outside"):
+    with pytest.raises(SchemaError, match=r"outside ds IN \(2026-01-01, 2026-01-03\): of \{'ds': '2026-01-02'\}"):
         commit(table, written(table, rows), rows, DAYS[0], DAYS[2])
     commit(table, written(table, rows), rows, *DAYS)
     other = log(*DAYS, C1=pa.array([1] * 3))
     with pytest.raises(SchemaError, match=r"C1 is .*string.* in the table, .*long.* now"):
         commit(table, written(table, other), other, *DAYS)
     assert DeltaTable(table).version() == 1
+
+
+def test_writers_of_one_new_day_leave_one_writers_rows(tmp_path: Path) -> None:
+    table, start = tmp_path / "raw log", Barrier(4)
+
+    def write(number: int) -> int:
+        rows = log(*[DAYS[0]] * 5, first=10 * number)
+        files = written(table, rows)
+        start.wait()
+        return commit(table, files, rows, DAYS[0])
+
+    with ThreadPoolExecutor(4) as pool:
+        versions = list(pool.map(write, range(4)))
+    assert sorted(versions) == [1, 2, 3, 4]
+    last = versions.index(4)
+    found = DeltaTable(table).to_pyarrow_table()["event_id"].to_pylist()
+    assert sorted(found) == [f"e{10 * last + k}" for k in range(5)]

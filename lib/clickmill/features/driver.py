@@ -10,20 +10,20 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import FloatType, IntegerType, StructField, StructType
 
 from clickmill import hashing
 from clickmill.config import Config
 from clickmill.features import audit, worker
 from clickmill.features.worker import FIXED, FeatureSpec
-from clickmill.tables import Tables
+from clickmill.tables import ByWorkers, Tables
 
 HISTORY_DAYS = 7
 """A value counts as unseen when it did not stand on one of so many days before."""
 
 
-def build_features(log: DataFrame, cfg: Config) -> DataFrame:
+def build_features(log: DataFrame, cfg: Config) -> ByWorkers:
     """Hashed slots, crosses and buckets, raw numbers and carried columns, a row an impression."""
     spec = FeatureSpec.of(cfg.dataset, cfg.features)
     carried = _carried(cfg)
@@ -33,7 +33,8 @@ def build_features(log: DataFrame, cfg: Config) -> DataFrame:
     numbers = [StructField(f"n_{name}", FloatType()) for name in spec.numbers]
     kept = [StructField(name, types[source].dataType) for name, source in carried.items()]
     schema = StructType([*(types[name] for name in FIXED[:-1]), *hashed, *numbers, *kept, types["ds"]])
-    return log.select(*needed).mapInArrow(partial(worker.featurize, spec=spec, carried=carried), schema)
+    make = partial(worker.featurize, spec=spec, carried=carried)
+    return ByWorkers(log.select(*needed), make, to_arrow_schema(schema, timezone="UTC"))
 
 
 def audit_features(tables: Tables, days: Sequence[date], cfg: Config) -> list[dict[str, Any]]:

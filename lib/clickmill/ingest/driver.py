@@ -23,7 +23,7 @@ from clickmill.config import Config
 from clickmill.dataset import Dataset, EventTimeColumn
 from clickmill.errors import ConflictError, MissingColumnsError, NoRowsError, RejectLimitError
 from clickmill.ingest import judge, parse, splits, worker
-from clickmill.tables import Tables
+from clickmill.tables import ByWorkers, Tables
 
 DUPLICATE = "duplicate_event_id"
 MAX_TASKS = 10_000
@@ -81,13 +81,14 @@ class RawLog:
         later = ranked.where("occurrence > 0").withColumn("reason", F.lit(DUPLICATE))
         return found.where("reason IS NOT NULL").select(*columns).unionByName(later.select(*columns))
 
-    def rows(self) -> DataFrame:
+    def rows(self) -> DataFrame | ByWorkers:
         """The impressions of the days asked for, as the table `click_log` wants them."""
         ordered = self.counts.repeats > 0
-        schema = from_arrow_schema(worker.row_schema(self._plan.dataset, ordered=ordered))
-        rows = self._source.mapInArrow(partial(worker.rows, plan=self._plan, ordered=ordered), schema)
+        schema = worker.row_schema(self._plan.dataset, ordered=ordered)
+        made = ByWorkers(self._source, partial(worker.rows, plan=self._plan, ordered=ordered), schema)
         if not ordered:
-            return rows
+            return made
+        rows = made.rows()
         own = self._plan.dataset.event_id is not None
         # Only rows whose key occurs again are moved: they are few, unless the log says little.
         repeated = rows.groupBy("ds", "event_id").count().where("count > 1").select("ds", "event_id")
@@ -100,7 +101,7 @@ class RawLog:
             both = both.where("occurrence = 0")
         else:
             both = both.withColumn("event_id", F.concat_ws("-", "event_id", "occurrence"))
-        return both.drop("occurrence", *_ORDER).select(*[f.name for f in schema if f.name not in _ORDER])
+        return both.drop("occurrence", *_ORDER).select(*(name for name in schema.names if name not in _ORDER))
 
     def check(self, max_reject_share: float) -> None:
         """Raises MissingColumnsError, RejectLimitError or NoRowsError where `click_log` must not be touched."""

@@ -6,17 +6,20 @@ from functools import partial
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
-from pyspark.sql.pandas.types import from_arrow_schema
-from pyspark.sql.types import StructType
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from clickmill.config import Sampling
 from clickmill.sample import worker
+from clickmill.tables import ByWorkers
 
 
-def downsample(features: DataFrame, sampling: Sampling) -> DataFrame:
+def downsample(features: DataFrame, sampling: Sampling) -> ByWorkers:
     """Every click and a keyed `keep_rate` share of the non-clicks; the same rows whatever the partitioning."""
-    added = from_arrow_schema(pa.schema(list(worker.ADDED)))
     keep = partial(
         worker.keep_batches, keep_rate=sampling.keep_rate, seed=sampling.seed, sample_id=sampling.sample_id
     )
-    return features.mapInArrow(keep, StructType([*features.schema, *added]))
+    return ByWorkers(
+        features,
+        keep,
+        pa.schema([*to_arrow_schema(features.schema, timezone="UTC"), *pa.schema(list(worker.ADDED))]),
+    )
