@@ -1,9 +1,10 @@
 # clickmill. `make help` lists the targets; every path is relative, so that a folder may hold spaces.
 .DEFAULT_GOAL := help
-.NOTPARALLEL:
-.PHONY: help setup check test verify bench demo
+.PHONY: help setup check lint types unit test verify bench demo
 
 BIN := .venv/bin
+# Two processes, each with a Spark session of its own; the tests of a file stay together, as they share fixtures.
+SPLIT := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # The demo: ten simulated days that end with this one.
 DEMO := --conf conf/datasets/simulated.yaml --ds 2026-01-10 --days 10
 
@@ -14,14 +15,21 @@ setup: ## make .venv from requirements.lock, with the two Delta jars (PYTHON=...
 	@setup/setup.sh
 
 check: setup ## the fast part: lint, format, types, import contracts, unit tests
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types unit
+
+lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest tests/unit -m "not slow"
+
+types:
+	$(BIN)/mypy
+
+unit:
+	$(BIN)/pytest $(SPLIT) tests/unit -m "not slow"
 
 test: check ## check, then all tests but the slow proofs; .ci/run is this
-	$(BIN)/pytest --ignore=tests/unit -m "not slow"
+	$(BIN)/pytest $(SPLIT) --ignore=tests/unit -m "not slow"
 
 verify: setup ## the slow proofs
 	$(BIN)/pytest -m slow

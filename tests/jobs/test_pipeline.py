@@ -24,6 +24,16 @@ OWN = ("run_id", "seconds", "artifact", "versions", "training")
 """Columns in which two equal runs may differ."""
 
 
+@pytest.fixture(scope="module")
+def finished(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """The warehouse and the verdict of a pipeline of four days. Tests may not change its day tables."""
+    warehouse = str(tmp_path_factory.mktemp("jobs") / "ware house")
+    Path(warehouse).mkdir()
+    code, verdict = run("pipeline", warehouse)
+    assert code == 0, verdict
+    return warehouse, verdict
+
+
 def rows(warehouse: str, name: str) -> list[dict[str, Any]]:
     """A table's newest rows, without what may differ between equal runs."""
     return stored.rows(warehouse, name, without=OWN)
