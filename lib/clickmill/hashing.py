@@ -119,13 +119,24 @@ def keyed_uniform(purpose: str, seed: int, keys: Values) -> NDArray[np.float64]:
     `sample`, `fold` and `boot` are independent of each other. keys: n strings. Returns (n,) float64.
     Raises ValueError for a seed outside [0, 2^32).
     """
+    first = keyed_words(purpose, seed, keys)
+    uniform: NDArray[np.float64] = (first >> np.uint64(11)).astype(np.float64) / 2.0**53
+    return uniform
+
+
+def keyed_words(purpose: str, seed: int, keys: Values) -> NDArray[np.uint64]:
+    """The 64 bits behind `keyed_uniform`, (n,) uint64; a missing key counts as the empty one."""
     if not 0 <= seed < 2**32:
         raise ValueError(f"a seed must lie in [0, 2^32), found {seed}")
     offsets, data = _buffers(keys)
     prefix = np.frombuffer(f"{purpose}{SEPARATOR}".encode(), np.uint8)
-    first = _hash128(prefix, offsets, data, np.uint64(seed))[:, 0]
-    uniform: NDArray[np.float64] = (first >> np.uint64(11)).astype(np.float64) / 2.0**53
-    return uniform
+    words: NDArray[np.uint64] = _hash128(prefix, offsets, data, np.uint64(seed))[:, 0]
+    return words
+
+
+def is_missing(values: Values) -> NDArray[np.bool_]:
+    """Which of n strings are null, (n,) bool."""
+    return np.asarray(_text(values).is_null().to_numpy(zero_copy_only=False), bool)
 
 
 def _text(values: Values) -> pa.Array:
