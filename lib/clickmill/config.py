@@ -78,6 +78,13 @@ class Features(Strict):
             raise ValueError("bucket edges must rise")
         return edges
 
+    @field_validator("number_edges")
+    @classmethod
+    def _all_rising(cls, edges: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+        for own in edges.values():
+            cls._rising(own)
+        return edges
+
     @field_validator("audit_bits")
     @classmethod
     def _a_range(cls, bits: tuple[int, int]) -> tuple[int, int]:
@@ -249,6 +256,12 @@ class Config(Strict):
             if not NAME.match(name):
                 raise ValueError(f"model name {name!r}: only letters, digits and _ are allowed")
             self._check_columns(name, spec.columns)
+        unknown = [name for name in self.features.number_edges if name not in self.dataset.numbers]
+        if unknown:
+            raise ValueError(
+                f"features.number_edges: {unknown[0]!r} is no number of the data set; "
+                f"its numbers are {', '.join(self.dataset.numbers)}"
+            )
         return self
 
     @property

@@ -14,9 +14,9 @@ NAME = re.compile(r"^[A-Za-z0-9_]+$")
 
 
 class Strict(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Frozen; an unknown key is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Source(Strict):
@@ -79,6 +79,8 @@ class EventTimeColumn(Strict):
             )
         if "%f" in text:
             raise ValueError("%f is not supported: fractions of a second are read by format: iso")
+        if "%Z" in text:
+            raise ValueError("%Z is not supported: names of zones are not read; use %z, or `timezone`")
         return text
 
     @field_validator("timezone")
@@ -154,6 +156,13 @@ class Dataset(Strict):
         twice = sorted({name for name in used if lower.count(name.lower()) > 1})
         if twice:
             raise ValueError(f"slots and numbers must differ, ignoring case: {twice} stand twice")
+        for what, named in (("columns", self.raw_columns), ("labels", tuple(self.labels))):
+            differ = sorted({n for n in named if [m.lower() for m in named].count(n.lower()) > 1})
+            if differ:
+                raise ValueError(f"{what} must differ, ignoring case: {differ}")
+        leaks = sorted({self.label, *self.labels.values()} & set(self.raw_columns))
+        if leaks:
+            raise ValueError(f"{leaks} are labels: they cannot be slots, numbers or carried too")
         if not used:
             raise ValueError("a data set needs at least one slot or number")
         for cross in self.crosses:

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -215,8 +215,8 @@ def named(raised: BaseException) -> ClickmillError:
 
 
 def new_run_id() -> str:
-    """Time and chance: sorts by start, never repeats."""
-    return f"{datetime.now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    """Time (UTC) and chance: sorts by start, never repeats."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 def _prepare(job: Job, arguments: Arguments, progress: Progress) -> Run:

@@ -162,18 +162,24 @@ def test_a_missing_file_or_column_is_named_before_anything_is_written(tables: Ta
 
 
 def test_equal_rows_are_told_apart_by_their_place(tables: Tables, tmp_path: Path) -> None:
-    same = "2026-01-01,1,a,1"
+    same = "2026-01-01,1,a,1,7,8"
     path = write(
         tmp_path / "log.csv",
         same,
-        "2026-01-01,0,b,1",
+        "2026-01-01,0,b,1,7,8",
         same,
         same,
-        "2026-01-02,1,a,1",
-        header="at,click,site,price",
+        "2026-01-02,1,a,1,7,8",
+        header="at,click,site,high,low,occurrence",
     )
-    counts = ingest(tables, config(tables, path, source={"split_bytes": 20}), FIRST, SECOND).counts
+    counts = ingest(
+        tables,
+        config(tables, path, slots=["site"], numbers=["high", "low", "occurrence"], source={"split_bytes": 20}),
+        FIRST,
+        SECOND,
+    ).counts
     assert adds_up(counts)
+    assert {(row["high"], row["low"], row["occurrence"]) for row in rows(tables, "click_log")} == {(1, 7, 8)}
     ids = [row["event_id"] for row in rows(tables, "click_log")]
     assert len(set(ids)) == len(ids) == 5
     hashes = [event_id.split("-")[0] for event_id in ids]

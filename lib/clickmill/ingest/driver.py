@@ -28,7 +28,7 @@ from clickmill.tables import ByWorkers, Tables
 DUPLICATE = "duplicate_event_id"
 MAX_TASKS = 10_000
 BROADCAST_KEYS = 500_000
-_ORDER = ("high", "low")
+_ORDER = ("__high", "__low")
 
 
 class Counts(NamedTuple):
@@ -78,7 +78,7 @@ class RawLog:
         if not own:
             return found.select(*columns)
         ranked = _numbered(found.where("reason IS NULL"), day="event_day")
-        later = ranked.where("occurrence > 0").withColumn("reason", F.lit(DUPLICATE))
+        later = ranked.where("__occurrence > 0").withColumn("reason", F.lit(DUPLICATE))
         return found.where("reason IS NOT NULL").select(*columns).unionByName(later.select(*columns))
 
     def rows(self) -> DataFrame | ByWorkers:
@@ -94,14 +94,14 @@ class RawLog:
         repeated = rows.groupBy("ds", "event_id").count().where("count > 1").select("ds", "event_id")
         few = self.counts.repeated_keys <= BROADCAST_KEYS
         repeated = F.broadcast(repeated) if few else repeated.hint("merge")  # Spark cannot guess their number
-        single = rows.join(repeated, ["ds", "event_id"], "left_anti").withColumn("occurrence", F.lit(0))
+        single = rows.join(repeated, ["ds", "event_id"], "left_anti").withColumn("__occurrence", F.lit(0))
         again = _numbered(rows.join(repeated, ["ds", "event_id"], "left_semi"), day="ds")
         both = single.unionByName(again)
         if own:
-            both = both.where("occurrence = 0")
+            both = both.where("__occurrence = 0")
         else:
-            both = both.withColumn("event_id", F.concat_ws("-", "event_id", "occurrence"))
-        return both.drop("occurrence", *_ORDER).select(*(name for name in schema.names if name not in _ORDER))
+            both = both.withColumn("event_id", F.concat_ws("-", "event_id", "__occurrence"))
+        return both.drop("__occurrence", *_ORDER).select(*(name for name in schema.names if name not in _ORDER))
 
     def check(self, max_reject_share: float) -> None:
         """Raises MissingColumnsError, RejectLimitError or NoRowsError where `click_log` must not be touched."""
@@ -285,6 +285,6 @@ def _counted(source: DataFrame, plan: worker.Plan) -> Counts:
 
 
 def _numbered(rows: DataFrame, *, day: str) -> DataFrame:
-    """`occurrence` counts equal ids of a day from 0, in the log's order."""
+    """`__occurrence` counts equal ids of a day from 0, in the log's order."""
     within = Window.partitionBy(day, "event_id").orderBy(*_ORDER)
-    return rows.withColumn("occurrence", F.row_number().over(within) - F.lit(1))
+    return rows.withColumn("__occurrence", F.row_number().over(within) - F.lit(1))

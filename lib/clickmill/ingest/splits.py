@@ -233,10 +233,10 @@ def _listed(path: str, day: date | None) -> list[File]:
     system, inside = _system(path)
     as_path = _in_uri(inside) if "://" in path else inside
     before, _, after = _uri(path).rpartition(as_path)  # what a URI says beside the path: scheme, host, options
-    if _GLOB.search(inside):
+    info = system.get_file_info(inside)
+    if info.type == fs.FileType.NotFound and _GLOB.search(inside):
         infos = _globbed(system, inside)
     else:
-        info = system.get_file_info(inside)
         infos = _below(system, inside) if info.type == fs.FileType.Directory else [info]
     files = [
         File(f"{before}{_in_uri(i.path) if before else i.path}{after}", i.size, day)

@@ -107,12 +107,31 @@ def _parsed(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 def _from_format(texts: pa.Array, spec: EventTimeColumn) -> pa.Array:
     times = pc.strptime(texts, format=spec.format, unit="us", error_is_null=True)
     if times.type.tz:
-        return times.cast(_INSTANT)
-    if not re.sub(r"%[a-zA-Z]", "", spec.format):
-        # C's strptime takes "1410210" for 21 October, 0 h: without separators every part has its full width.
-        same = pc.equal(pc.strftime(times.cast(pa.timestamp("s")), format=spec.format), texts)
-        times = pc.if_else(same, times, pa.scalar(None, times.type))
-    return _localized(times, spec.timezone)
+        wall = pc.replace_substring_regex(texts, pattern=_OFFSET, replacement="")
+        form = spec.format.replace("%z", "")
+        same = _as_written(pc.strptime(wall, format=form, unit="us", error_is_null=True), wall, form)
+        return pc.if_else(same, times.cast(_INSTANT), pa.scalar(None, _INSTANT))
+    return _localized(
+        pc.if_else(_as_written(times, texts, spec.format), times, pa.scalar(None, times.type)), spec.timezone
+    )
+
+
+def _as_written(times: pa.Array, texts: pa.Array, form: str) -> pa.Array:
+    """Which times say what the text said: C's strptime makes 2 March of 30 February, a new minute of second 60.
+
+    It also takes "1410210" for 21 October, 0 h: without separators every part must have its full width;
+    with them leading zeros and spaces may differ.
+    """
+    again = pc.strftime(times.cast(pa.timestamp("s")), format=form)
+    if not re.sub(r"%[a-zA-Z]", "", form):
+        return pc.equal(again, texts)
+    return pc.equal(_figures(again), _figures(texts))
+
+
+def _figures(texts: pa.Array) -> pa.Array:
+    """The whole numbers in each text, without leading zeros."""
+    apart = pc.replace_substring_regex(texts, pattern=r"\D+", replacement=" ")
+    return pc.utf8_trim_whitespace(pc.replace_substring_regex(apart, pattern=r"\b0+(\d)", replacement=r"\1"))
 
 
 def _localized(wall: pa.Array, zone: str) -> pa.Array:

@@ -58,8 +58,8 @@ REJECTS = pa.schema(
         ("ds", pa.date32()),
         ("event_id", pa.string()),  # with event_day, high, low: which rows have the same key, and which is first
         ("event_day", pa.date32()),
-        ("high", pa.int64()),
-        ("low", pa.int64()),
+        ("__high", pa.int64()),
+        ("__low", pa.int64()),
     ]
 )
 
@@ -156,7 +156,7 @@ def rows(batches: Batches, *, plan: Plan, ordered: bool) -> Batches:
     """The impressions of the days asked for, as `row_schema` says.
 
     Not `ordered`: no two rows of a day have the same key, so that ids are complete. `ordered`: the
-    caller numbers (or drops) equal keys of a day by `high`, `low`.
+    caller numbers (or drops) equal keys of a day by `__high`, `__low`.
     """
     schema = row_schema(plan.dataset, ordered=ordered)
     own = plan.dataset.event_id is not None
@@ -176,8 +176,8 @@ def rows(batches: Batches, *, plan: Plan, ordered: bool) -> Batches:
 
 
 def row_schema(dataset: Dataset, *, ordered: bool) -> pa.Schema:
-    """Columns of `rows`: event_id, those of `judge`, ds; `ordered`: and high, low."""
-    order = [("high", pa.int64()), ("low", pa.int64())] if ordered else []
+    """Columns of `rows`: event_id, those of `judge`, ds; `ordered`: and __high, __low."""
+    order = [("__high", pa.int64()), ("__low", pa.int64())] if ordered else []
     return pa.schema([("event_id", pa.string()), *out_columns(dataset).items(), ("ds", pa.date32()), *order])
 
 
@@ -318,8 +318,8 @@ def _candidates(piece: Piece, judged: Judged, asked: npt.NDArray[np.bool_], plan
             "ds": piece.ds,
             "event_id": ids[n],
             "event_day": day_from(int(days[row])),
-            "high": int(high[n]),
-            "low": int(low[n]),
+            "__high": int(high[n]),
+            "__low": int(low[n]),
         }
         for n, row in enumerate(rows)
     ]

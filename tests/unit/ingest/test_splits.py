@@ -121,3 +121,12 @@ def test_a_header_is_the_first_line_also_when_zipped(tmp_path: Path) -> None:
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"x,z"))
     assert splits.first_line(str(tmp_path / "a.csv")) == b"x,y"
     assert splits.first_line(str(tmp_path / "b.csv.gz")) == b"x,z"
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_itself(tmp_path: Path) -> None:
+    for name in ("log[1].tsv", "log1.tsv"):
+        (tmp_path / name).write_text("a\n")
+    (found,) = splits.find(str(tmp_path / "log[1].tsv"), days=())
+    assert found.path.endswith("log[1].tsv")
+    (found,) = splits.find(str(tmp_path / "log[123].tsv"), days=())
+    assert found.path.endswith("log1.tsv")

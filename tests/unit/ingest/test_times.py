@@ -51,6 +51,23 @@ def test_a_format_without_separators_wants_every_digit() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("format", "bad", "good"),
+    [
+        ("%Y-%m-%d %H:%M:%S", "2026-02-30 00:00:00", "2026-03-02 00:00:00"),
+        ("%Y-%m-%d %H:%M:%S", "2025-02-29 01:02:03", "2024-02-29 01:02:03"),
+        ("%Y-%m-%d %H:%M:%S", "2026-01-01 23:59:60", "2026-01-01 23:59:59"),
+        ("%d/%m/%Y", "31/04/2026", "30/04/2026"),
+        ("%d %b %Y", "31 Apr 2026", "1 May 2026"),
+        ("%Y%m%d", "20260230", "20260302"),
+        ("%Y-%m-%d %H:%M:%S%z", "2026-02-30 00:00:00+0200", "2026-02-28 00:00:00+0200"),
+    ],
+)
+def test_a_day_or_second_that_never_was_is_no_time(format: str, bad: str, good: str) -> None:
+    assert _utc([bad, good], format=format)[0] is None
+    assert _utc([bad, good], format=format)[1] is not None
+
+
 def test_other_formats_may_leave_out_leading_zeros() -> None:
     assert _utc(["1/2/2026", "01/02/2026"], format="%d/%m/%Y") == ["2026-02-01T00:00:00.000000"] * 2
 

@@ -288,7 +288,7 @@ def test_equal_rows_have_equal_keys_and_their_order(tmp_path: Path) -> None:
     assert (keys[0]["high"], keys[0]["low"]) == (keys[2]["high"], keys[2]["low"])
     assert (keys[0]["high"], keys[0]["low"]) != (keys[1]["high"], keys[1]["low"])
     assert rows[0]["event_id"] == rows[2]["event_id"]
-    assert [(row["high"], row["low"]) for row in rows] == [(0, 2), (0, 3), (0, 4)]
+    assert [(row["__high"], row["__low"]) for row in rows] == [(0, 2), (0, 3), (0, 4)]
 
 
 def test_keys_are_the_128_bits_of_the_hash(tmp_path: Path) -> None:
