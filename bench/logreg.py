@@ -16,7 +16,8 @@ vectors: at its start (no weights, base rate) and at its last one.
   which iteration it reached the gap, and each iteration is taken to last equally long. Warm: fits of 2 and
   12 iterations after that give the set-up and the time per iteration.
 - scikit-learn (lbfgs, one process) keeps no history: fits of 10, 20, 40, … iterations until one has reached
-  the gap, that one's figures (so up to twice what it needs).
+  the gap, that one's figures (so up to twice what it needs). No fit is begun that would, at the pace of the
+  one before it, take longer than `--sklearn-seconds`.
 - CPU: all processes of a side, the JVM included. Memory: the peak of the sum of their proportional set
   sizes, sampled every 0.2 s; session and idle JVM are in it.
 """
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--bits", type=int, nargs="+", default=[22, 18])
     parser.add_argument("--spark-iterations", type=int, default=100)
     parser.add_argument("--best-iterations", type=int, default=300, help="of our run that looks for the optimum")
+    parser.add_argument("--sklearn-seconds", type=float, default=400)
     parser.add_argument("--memory", default="4g", help="of the JVM, on either side")
     parser.add_argument("--side", choices=sorted(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -160,6 +162,7 @@ def child(arguments: argparse.Namespace, work: Path, side: str, iterations: list
     """Runs a side in a new process and returns what it prints."""
     command = [sys.executable, __file__, "--side", side, "--work", str(work), "--memory", arguments.memory]
     command += ["--iterations", *map(str, iterations)] if iterations else []
+    command += ["--sklearn-seconds", str(arguments.sklearn_seconds)]
     environment = os.environ | {"NUMBA_CACHE_DIR": str(work / "kernels"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -235,7 +238,7 @@ def spark_ml(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def scikit_learn(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Fits of more and more iterations, until the objective falls by less than 1e-4 from one to the next."""
+    """Fits of more and more iterations, until the objective hardly falls or the next would take too long."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
@@ -250,7 +253,8 @@ def scikit_learn(arguments: argparse.Namespace) -> dict[str, Any]:
             _, spent = timed(lambda: model.fit(matrix, label))  # noqa: B023
             at = objective(arguments.work, model.coef_[0], float(model.intercept_[0]))
             fits.append({**spent, "iterations": int(model.n_iter_[0]), "objective": at})
-            if len(fits) > 1 and fits[-2]["objective"] - at < 1e-4 * at:
+            settled = len(fits) > 1 and fits[-2]["objective"] - at < 1e-4 * at
+            if settled or 2 * spent["wall_s"] > arguments.sklearn_seconds:
                 break
     return {"fits": fits, "peak_mb": peak.megabytes}
 

@@ -8,14 +8,14 @@ for what they have in common; all models of a day see the same W, so that differ
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from clickmill import hashing
-from clickmill.hashing import Values
+from clickmill.hashing import Values, splitmix64
 
 MIN_UNITS = 30
 """With fewer units than these there is no interval."""
@@ -76,7 +76,7 @@ class Replicates:
     """
 
     sums: Array
-    units: list[Keys] = field(default_factory=list)
+    units: list[Keys]
 
     @classmethod
     def empty(cls, groups: int, statistics: int, replicates: int) -> Replicates:
@@ -124,11 +124,8 @@ def interval(
 
 @njit(cache=True, nogil=True, inline="always")
 def _word(key, pair):  # type: ignore[no-untyped-def]
-    """64 bits for two replicates: splitmix64 (Steele, Lea, Flood 2014) at the place `pair` after the key."""
-    x = np.uint64(key + (pair + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
-    x = np.uint64((x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9))
-    x = np.uint64((x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB))
-    return np.uint64(x ^ (x >> np.uint64(31)))
+    """64 bits for two replicates: the unit's own stream of splitmix64 at the place `pair`."""
+    return splitmix64(key + pair * np.uint64(0x9E3779B97F4A7C15))
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -256,6 +256,10 @@ class Config(Strict):
             if not NAME.match(name):
                 raise ValueError(f"model name {name!r}: only letters, digits and _ are allowed")
             self._check_columns(name, spec.columns)
+        return self
+
+    @model_validator(mode="after")
+    def _edges_fit(self) -> Config:
         unknown = [name for name in self.features.number_edges if name not in self.dataset.numbers]
         if unknown:
             raise ValueError(

@@ -152,14 +152,11 @@ class Dataset(Strict):
         for name in [*used, *self.carry, self.name, *self.labels]:
             if not NAME.match(name):
                 raise ValueError(f"{name!r} is not a name: only letters, digits and _ are allowed")
-        lower = [name.lower() for name in used]
-        twice = sorted({name for name in used if lower.count(name.lower()) > 1})
-        if twice:
-            raise ValueError(f"slots and numbers must differ, ignoring case: {twice} stand twice")
-        for what, named in (("columns", self.raw_columns), ("labels", tuple(self.labels))):
-            differ = sorted({n for n in named if [m.lower() for m in named].count(n.lower()) > 1})
-            if differ:
-                raise ValueError(f"{what} must differ, ignoring case: {differ}")
+        for what, named in (("slots and numbers", used), ("columns", self.raw_columns), ("labels", self.labels)):
+            lower = [name.lower() for name in named]
+            twice = sorted({name for name in named if lower.count(name.lower()) > 1})
+            if twice:
+                raise ValueError(f"{what} must differ, ignoring case: {twice} stand twice")
         leaks = sorted({self.label, *self.labels.values()} & set(self.raw_columns))
         if leaks:
             raise ValueError(f"{leaks} are labels: they cannot be slots, numbers or carried too")

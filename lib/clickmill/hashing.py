@@ -125,7 +125,7 @@ def keyed_uniform(purpose: str, seed: int, keys: Values) -> NDArray[np.float64]:
 
 
 def keyed_words(purpose: str, seed: int, keys: Values) -> NDArray[np.uint64]:
-    """The 64 bits behind `keyed_uniform`, (n,) uint64; a missing key counts as the empty one."""
+    """The 64 bits behind `keyed_uniform`, (n,) uint64; a missing key counts as empty. Raises as it does."""
     if not 0 <= seed < 2**32:
         raise ValueError(f"a seed must lie in [0, 2^32), found {seed}")
     offsets, data = _buffers(keys)
@@ -171,6 +171,15 @@ def _floats(values: NDArray[np.floating] | pa.Array) -> NDArray[np.float64]:
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     return np.asarray(values, dtype=np.float64)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def splitmix64(x):  # type: ignore[no-untyped-def]
+    """64 well-mixed bits of a uint64, inside kernels (Steele, Lea, Flood 2014)."""
+    x = np.uint64(x + np.uint64(0x9E3779B97F4A7C15))
+    x = np.uint64((x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9))
+    x = np.uint64((x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB))
+    return np.uint64(x ^ (x >> np.uint64(31)))
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -2,7 +2,8 @@
 
 `Tables` sends here all that concerns a warehouse on this machine's disk but the reading of frames: making
 a table, its newest version, small reads, rows that the driver holds, and the commit of files that workers
-wrote. Delta-rs enforces the table's own constraints and that rows lie within the partitions replaced.
+wrote. Of rows that the driver holds delta-rs enforces the table's constraints and that they lie within the
+partitions replaced; of files, workers have checked the rules (`writer`), and `commit` checks the partitions.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def commit(
     lies outside `replace` or a column has another type in the table (nothing is committed), ConflictError.
     """
     said = " AND ".join(f"{name} IN ({', '.join(wanted)})" for name, wanted in replace.items())
+    now = int(time.time() * 1000)
     adds: list[AddAction | RemoveAction] = []
     for file in files:
         values = json.loads(file["partition"])
@@ -98,7 +100,6 @@ def commit(
         if outside:
             raise SchemaError(f"{path}: rows outside {said}: of {outside}; nothing was written")
         statistics = json.dumps({"numRecords": file["rows"]})
-        now = int(time.time() * 1000)
         adds.append(AddAction(file["path"], file["bytes"], values, now, True, statistics))
     with _lock(path), _named_conflicts(path, said):
         stored = _open(path)

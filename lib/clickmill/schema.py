@@ -31,7 +31,7 @@ class OneOf(NamedTuple):
     def holds(self, rows: pa.RecordBatch) -> bool:
         """Whether it holds for every row; not for a null."""
         column = rows.column(self.column)
-        return bool(pc.all(pc.is_in(column, pa.array(self.values, column.type))).as_py() in (True, None))
+        return _everywhere(pc.is_in(column, pa.array(self.values, column.type)))
 
 
 class Between(NamedTuple):
@@ -54,7 +54,11 @@ class Between(NamedTuple):
         inside = (pc.greater if self.above else pc.greater_equal)(column, self.least)
         if self.most is not None:
             inside = pc.and_(inside, pc.less_equal(column, self.most))
-        return bool(pc.all(inside.fill_null(False)).as_py() in (True, None))
+        return _everywhere(inside)
+
+
+def _everywhere(held: pa.Array) -> bool:
+    return not pc.any(pc.invert(held.fill_null(False))).as_py()
 
 
 Rule = OneOf | Between

@@ -105,6 +105,11 @@ def _archive_options() -> str:
     return f'-XX:SharedArchiveFile="{class_archive()}" -Xlog:disable' if class_archive().is_file() else ""
 
 
+def is_local(spark: SparkSession) -> bool:
+    """Whether driver and workers are on one machine."""
+    return (spark.conf.get("spark.master", "") or "").startswith("local")
+
+
 def slots(spark: SparkSession) -> int:
     """How many tasks run at once: what a barrier stage may use."""
     master = spark.conf.get("spark.master", "") or ""

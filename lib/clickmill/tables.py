@@ -25,7 +25,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type, to_arrow_schema
 from pyspark.sql.types import DataType, NullType
 
-from clickmill import local_delta, writer
+from clickmill import local_delta, session, writer
 from clickmill.errors import ConflictError, MissingTableError, SchemaError
 from clickmill.schema import TABLES, Table
 from clickmill.split import Stretch
@@ -80,8 +80,7 @@ class Tables:
         self._pins: dict[str, int] = {}
         self._is_catalog = "/" not in warehouse
         # On a cluster the workers' disks are not this machine's, and a shared one need not have locks.
-        one_machine = spark is None or (spark.conf.get("spark.master", "") or "").startswith("local")
-        self._is_local = one_machine and not self._is_catalog and "://" not in warehouse
+        self._is_local = session.is_local(spark) and not self._is_catalog and "://" not in warehouse
 
     # --- where and which -----------------------------------------------------------------
 
@@ -254,7 +253,7 @@ class Tables:
         _check_columns(name, table, {field.name: from_arrow_type(field.type) for field in rows.schema})
         self._create(name, table)
         write = partial(writer.files, make=rows.make, folder=path, table=table)
-        with _named_errors(path, str(dict(replace))):
+        with _named_errors(path, ""):
             files = rows.frame.mapInArrow(write, from_arrow_schema(writer.FILES)).toArrow().to_pylist()
         partitions = {column: [str(value) for value in _listed(values)] for column, values in replace.items()}
         metadata = {"run_id": self.run_id}

@@ -45,8 +45,9 @@ def files(batches: Iterator[pa.RecordBatch], *, make: Make, folder: str, table: 
     for batch in make(batches):
         _check(batch, table, Path(folder).name)
         for values, rows in _by_partition(batch, table.partition_by):
-            file = opened.setdefault(values, _File(folder, dict(zip(table.partition_by, values, strict=True))))
-            file.add(rows)
+            if values not in opened:
+                opened[values] = _File(folder, dict(zip(table.partition_by, values, strict=True)))
+            opened[values].add(rows)
     if opened:
         yield pa.RecordBatch.from_pylist([file.close() for file in opened.values()], schema=FILES)
 
@@ -65,9 +66,7 @@ def _by_partition(
 ) -> Iterator[tuple[tuple[Any, ...], pa.RecordBatch]]:
     """The batch cut by the values of the partition columns, in the order in which they come."""
     keys = pa.table([batch.column(name) for name in partition_by], names=list(partition_by))
-    found = (
-        keys.group_by(list(partition_by), use_threads=False).aggregate([]).to_pylist() if partition_by else [{}]
-    )
+    found = keys.group_by(list(partition_by), use_threads=False).aggregate([]).to_pylist()
     for row in found:
         kept = batch
         if len(found) > 1:
@@ -109,9 +108,9 @@ class _File:
 
     def close(self) -> dict[str, Any]:
         """Ends the file; its row of FILES."""
-        if self._held or self._writer is None:
+        if self._held:
             self._flush()
-        assert self._writer is not None
+        assert self._writer is not None, "a file is opened for rows"
         self._writer.close()
         return {
             "path": quote(self.path.as_posix(), safe="/="),

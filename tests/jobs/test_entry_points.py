@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "score"))
 from score_models import lines, save_model
 
 from clickmill.jars import jar_paths

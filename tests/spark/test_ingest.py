@@ -191,7 +191,7 @@ def test_equal_rows_are_told_apart_by_their_place(tables: Tables, tmp_path: Path
 def test_equal_rows_of_a_log_without_time_are_numbered_in_its_order(tables: Tables, tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", *["1,a,1"] * 40, header="click,site,price")
     order = {"kind": "row_order", "rows_per_day": 40, "first_day": FIRST}
-    ingest(tables, config(tables, path, event_time=order, source={"split_bytes": 36}), FIRST)
+    ingest(tables, config(tables, path, event_time=order, source={"split_bytes": 35}), FIRST)
     log = sorted(rows(tables, "click_log"), key=lambda row: row["event_time"])
     assert [row["event_id"].split("-")[1] for row in log] == [str(n) for n in range(40)]
 

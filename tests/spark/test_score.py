@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import sys
 from datetime import date
 from pathlib import Path
 
@@ -12,8 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "score"))
 from score_models import dataset, lines, rows, save_model
 
 from clickmill.config import Config

@@ -186,6 +186,7 @@ def test_two_processes_write_different_days_of_a_new_table_at_once(warehouse: st
     code = """
         import sys
         from datetime import date
+        from types import SimpleNamespace
         sys.path.insert(0, "tests/spark")
         from test_tables import impressions
         from clickmill.config import SparkConf
@@ -194,7 +195,8 @@ def test_two_processes_write_different_days_of_a_new_table_at_once(warehouse: st
         day, by_workers = date.fromisoformat(sys.argv[2]), sys.argv[3] == "workers"
         settings = {"spark.databricks.delta.snapshotPartitions": "1", "spark.sql.shuffle.partitions": "1"}
         conf = SparkConf(master="local[1]", settings=settings)
-        spark = get_spark(conf, app="writer") if by_workers else None
+        bare = SimpleNamespace(conf={"spark.master": "local"})  # a driver's own rows need no more of Spark
+        spark = get_spark(conf, app="writer") if by_workers else bare
         for turn in range(2 if by_workers else 60):
             tables = Tables(spark, sys.argv[1], run_id=f"{day}-{turn}")
             rows = impressions(day)

@@ -62,7 +62,10 @@ BAD = {
     "length of time": ("split.train=3w", "split.train: found '3w': .*7d or 36h"),
     "cross of nothing": ("dataset.crosses=[[a, zz]]", r"cross \['a', 'zz'\] names \['zz'\]"),
     "slots that differ by case only": ("dataset.slots=[a, A]", "ignoring case"),
-    "carried column that differs by case only": ("dataset.carry=[A]", r"must differ, ignoring case: \['A', 'a'\]"),
+    "carried column that differs by case only": (
+        "dataset.carry=[A]",
+        r"columns must differ, ignoring case: \['A', 'a'\]",
+    ),
     "labels that differ by case only": ("dataset.labels={Conv: x, conv: y}", r"labels must differ, ignoring case"),
     "label among the slots": ("dataset.slots=[a, b, click]", r"\['click'\] are labels"),
     "bad name": ("dataset.slots=['a-b']", "'a-b' is not a name"),

@@ -55,17 +55,23 @@ def test_no_batches_no_files(tmp_path: Path) -> None:
 def test_a_file_for_each_day_whose_row_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "ROW_GROUP", 4)
     first, second, third = DAYS
-    batches = (log(first, second, first), log(second, second, second, first=3), log(first, third, first=6))
+    batches = (
+        log(first, second, first),
+        log(second, second, second, first=3),
+        log(first, third, first=6),
+        log(second, first=8),
+    )
     files = written(tmp_path, *batches)
     assert [json.loads(str(file["partition"])) for file in files] == [{"ds": str(day)} for day in DAYS]
-    assert [file["rows"] for file in files] == [3, 4, 1]
-    for file, ids in zip(files, (["e0", "e2", "e6"], ["e1", "e3", "e4", "e5"], ["e7"]), strict=True):
+    expected = ((["e0", "e2", "e6"], 1), (["e1", "e3", "e4", "e5", "e8"], 2), (["e7"], 1))
+    for file, (ids, groups) in zip(files, expected, strict=True):
+        assert file["rows"] == len(ids)
         place = tmp_path / str(file["path"])
         table = pq.read_table(place, partitioning=None)
         assert table["event_id"].to_pylist() == ids
         assert "ds" not in table.column_names
         assert place.stat().st_size == file["bytes"]
-        assert pq.ParquetFile(place).metadata.num_row_groups == 1
+        assert pq.ParquetFile(place).metadata.num_row_groups == groups
 
 
 def test_a_null_where_none_may_be_is_refused(tmp_path: Path) -> None:

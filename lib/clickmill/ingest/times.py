@@ -19,6 +19,7 @@ LAST_US = 2**33 * 1_000_000
 """Times before 1970 and from 2242 on are taken for mistakes."""
 
 _OFFSET = r"(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
+_INNER_OFFSET = r"[+-]\d\d:?\d\d\b"
 _TIME_THEN_OFFSET = r":\d\d(?:\.\d+)?" + _OFFSET
 _WALL, _INSTANT = pa.timestamp("us"), pa.timestamp("us", tz="UTC")
 
@@ -107,13 +108,13 @@ def _parsed(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 def _from_format(texts: pa.Array, spec: EventTimeColumn) -> pa.Array:
     times = pc.strptime(texts, format=spec.format, unit="us", error_is_null=True)
     if times.type.tz:
-        wall = pc.replace_substring_regex(texts, pattern=_OFFSET, replacement="")
+        offset = _OFFSET if spec.format.endswith("%z") else _INNER_OFFSET
+        wall = pc.replace_substring_regex(texts, pattern=offset, replacement="")
         form = spec.format.replace("%z", "")
         same = _as_written(pc.strptime(wall, format=form, unit="us", error_is_null=True), wall, form)
         return pc.if_else(same, times.cast(_INSTANT), pa.scalar(None, _INSTANT))
-    return _localized(
-        pc.if_else(_as_written(times, texts, spec.format), times, pa.scalar(None, times.type)), spec.timezone
-    )
+    same = _as_written(times, texts, spec.format)
+    return _localized(pc.if_else(same, times, pa.scalar(None, times.type)), spec.timezone)
 
 
 def _as_written(times: pa.Array, texts: pa.Array, form: str) -> pa.Array:

@@ -16,7 +16,7 @@ from clickmill.simulate import worker
 from clickmill.tables import ByWorkers
 
 TASK_BLOCKS = 25
-"""Blocks a task makes at most: a write by day sorts a task's rows, so that this bounds its memory."""
+"""Blocks a task makes at most: Spark's own writer sorts a task's rows by day, so that this bounds its memory."""
 
 
 def simulate(spark: SparkSession, conf: Simulate, days: Sequence[date]) -> ByWorkers:

@@ -13,6 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from clickmill.hashing import splitmix64
+
 CARDINALITIES = (
     3, 8, 20, 50, 100, 30, 12, 5, 200, 400, 15, 1_000, 60, 2_500, 25, 5_000, 10, 10_000, 40, 4, 30_000, 150,
     100_000, 80, 300_000, 1_000_000,
@@ -104,22 +106,13 @@ def solve_intercept(logit: NDArray[np.float64], ctr: float) -> float:
     return (low + high) / 2
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _mix(x):  # type: ignore[no-untyped-def]
-    """splitmix64 (Steele, Lea, Flood 2014)."""
-    x = np.uint64(x + np.uint64(0x9E3779B97F4A7C15))
-    x = np.uint64((x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9))
-    x = np.uint64((x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB))
-    return np.uint64(x ^ (x >> np.uint64(31)))
-
-
 @njit(cache=True, nogil=True)
 def _normals(seed, slot, values):  # type: ignore[no-untyped-def]
     """Sum of the four 16-bit parts of a keyed word, centred and scaled: variance 1, bounded by 3.5."""
-    base = _mix(np.uint64(_mix(seed) ^ (slot * np.uint64(0xD1B54A32D192ED03))))
+    base = splitmix64(np.uint64(splitmix64(seed) ^ (slot * np.uint64(0xD1B54A32D192ED03))))
     out = np.empty(len(values), np.float64)
     for i in range(len(values)):
-        word = _mix(np.uint64(base ^ np.uint64(values[i])))
+        word = splitmix64(np.uint64(base ^ np.uint64(values[i])))
         parts = np.float64(0.0)
         for j in range(4):
             parts += np.float64((word >> np.uint64(16 * j)) & np.uint64(0xFFFF)) + 0.5
@@ -130,10 +123,10 @@ def _normals(seed, slot, values):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def value_digits(seed, slot, values):  # type: ignore[no-untyped-def]
     """Eight hex digits a value, as bytes (8 n,): how Criteo's log spells its categories."""
-    base = _mix(np.uint64(_mix(seed) ^ np.uint64(slot) ^ np.uint64(0x5EED)))
+    base = splitmix64(np.uint64(splitmix64(seed) ^ np.uint64(slot) ^ np.uint64(0x5EED)))
     out = np.empty(8 * len(values), np.uint8)
     for i in range(len(values)):
-        word = _mix(np.uint64(base ^ np.uint64(values[i])))
+        word = splitmix64(np.uint64(base ^ np.uint64(values[i])))
         for j in range(8):
             digit = np.int64((word >> np.uint64(4 * j)) & np.uint64(15))
             out[8 * i + j] = digit + (48 if digit < 10 else 87)

@@ -42,7 +42,7 @@ def run(spark: SparkSession, work: Work, *, ranks: int, frame: DataFrame | None 
     """
     ranks = ranks_for(spark, ranks)
     rows = spark.range(0, ranks, 1, ranks) if frame is None else frame.repartition(ranks)
-    on_rank = partial(_on_rank, work=work, local=_is_local(spark))
+    on_rank = partial(_on_rank, work=work, local=session.is_local(spark))
     try:
         told = rows.mapInArrow(on_rank, report.DDL, barrier=True).collect()
     except Exception as error:  # (Py4JJavaError here, PySparkException under Connect)
@@ -86,11 +86,7 @@ def _on_rank(batches: Iterator[pa.RecordBatch], *, work: Work, local: bool) -> I
 
 def host_of(spark: SparkSession) -> str | None:
     """The address that ranks reach the driver at; None where Spark does not say."""
-    return "127.0.0.1" if _is_local(spark) else spark.conf.get("spark.driver.host", None)
-
-
-def _is_local(spark: SparkSession) -> bool:
-    return (spark.conf.get("spark.master", "") or "").startswith("local")
+    return "127.0.0.1" if session.is_local(spark) else spark.conf.get("spark.driver.host", None)
 
 
 def _cause(text: str) -> str:
