@@ -19,11 +19,17 @@ def main(run: Run) -> None:
         if days:
             with run.progress.step(f"{job.name}, {len(days)} days"):
                 perform_within(run, run.sibling(job, days))
+            if run.dry_run:
+                run.say("the dry run ends here: what follows needs the rows that this would write")
+                return
         else:
             run.say(f"{job.name}: all {len(run.days)} days are fresh")
     for job in WINDOW_JOBS:
         with run.progress.step(f"{job.name} of {', '.join(run.models)}"):
             perform_within(run, run.sibling(job))
+        if run.dry_run:
+            run.say("the dry run ends here: what follows needs the models that this would write")
+            return
     publish(run, tuple(model["model_id"] for model in run.result["models"]))
 
 

@@ -64,9 +64,10 @@ install_java() {
     say "Java is missing: installing openjdk-17-jre-headless"
     export DEBIAN_FRONTEND=noninteractive
     apt-get install -y -q openjdk-17-jre-headless && return
-    # No package lists yet, as in a fresh container.
-    apt-get update -q && apt-get install -y -q openjdk-17-jre-headless && return
-    return 0 # what is missing still is said by the caller
+    apt-get update -q # no package lists yet, as in a fresh container
+    apt-get install -y -q openjdk-17-jre-headless && return
+    apt-get install -y -q openjdk-21-jre-headless && return # Debian 13 has no 17
+    return 0                                                # what is missing still is said by the caller
 }
 
 make_environment() {
@@ -122,7 +123,9 @@ rm -f "$stamp"
 install_packages
 say "the Delta jars are in $("$py" -m clickmill.jars)"
 "$py" -m clickmill.doctor
-say "archiving Spark's classes, with which it starts in half the time"
+say "archiving Spark's classes and compiling the kernels, so that the first job need not"
+"$py" -m clickmill.kernels &
 "$py" -m clickmill.class_archive
+wait $! || say "the kernels are not compiled ahead; the first job compiles them"
 printf '%s\n' "$wanted" >"$stamp"
 say "done in $(($(date +%s) - started)) s"

@@ -150,11 +150,11 @@ def doctor(conf: Conf = None, set_: Sets = None, as_json: AsJson = False) -> Non
     """Check this machine: Python, Java, the Delta jars, write access, memory, slots."""
     from clickmill import doctor as checks
 
-    if not conf:
+    if not conf and not set_:
         raise typer.Exit(checks.main(json=as_json))
     from clickmill.config_files import load
 
-    cfg = load(conf, set_ or ())
+    cfg = load(conf or ("datasets/simulated.yaml",), set_ or ())
     raise typer.Exit(
         checks.main(json=as_json, warehouse=cfg.warehouse_path, master=cfg.spark.master or "local[*]")
     )

@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field, field_validator, model_validator
 
-from clickmill.dataset import NAME, Dataset, Strict
-from clickmill.errors import ConfigError
+from clickmill.dataset import NAME, Dataset, Strict, misfit
+from clickmill.errors import ConfigError, nearest
 
 TABLE_NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){1,2}$")
-DURATION = re.compile(r"^(\d+)([dh])$")
+DURATION = re.compile(r"^(\d{1,6})([dh])$")
+LONGEST = timedelta(days=3660)
 
 
 def duration(text: str) -> timedelta:
@@ -25,16 +26,27 @@ def duration(text: str) -> timedelta:
     found = DURATION.match(text)
     if not found:
         raise ValueError(f"{text!r} is not a length of time: write whole days or hours, such as 7d or 36h")
-    amount = int(found[1])
-    return timedelta(days=amount) if found[2] == "d" else timedelta(hours=amount)
+    return timedelta(days=int(found[1])) if found[2] == "d" else timedelta(hours=int(found[1]))
 
 
-def _check_duration(text: str) -> str:
-    duration(text)
-    return text
+def _check_length(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("not a length of time: write whole days or hours, such as 7d or 36h")
+    if duration(value) > LONGEST:
+        raise ValueError(f"longer than {LONGEST.days}d, the longest that is allowed")
+    return value
 
 
-Duration = Annotated[str, pydantic.AfterValidator(_check_duration)]
+def _check_some(value: str) -> str:
+    if not duration(value):
+        raise ValueError("a stretch of no time holds no rows: write 1h or more")
+    return value
+
+
+Length = Annotated[str, pydantic.BeforeValidator(_check_length)]
+"""Whole days or hours, `7d` or `36h`; may be none."""
+Some = Annotated[Length, pydantic.AfterValidator(_check_some)]
+"""A length of an hour or more."""
 
 
 def absolute(path: str) -> str:
@@ -81,8 +93,9 @@ class Features(Strict):
     @field_validator("number_edges")
     @classmethod
     def _all_rising(cls, edges: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
-        for own in edges.values():
-            cls._rising(own)
+        for name, own in edges.items():
+            if any(low >= high for low, high in itertools.pairwise(own)):
+                raise misfit("bucket edges must rise", name)
         return edges
 
     @field_validator("audit_bits")
@@ -109,12 +122,12 @@ class Sampling(Strict):
 class Split(Strict):
     """Lengths of the three stretches of time: train < validation < test, ending with the last hour on `--ds`."""
 
-    train: Duration = "7d"
-    validation: Duration = "1d"
-    test: Duration = "1d"
-    gap: Duration = "0h"
+    train: Some = "7d"
+    validation: Some = "1d"
+    test: Some = "1d"
+    gap: Length = "0h"
     """Withheld between two stretches."""
-    label_delay: Duration = "0h"
+    label_delay: Length = "0h"
     """Withheld at the end, because labels are not ripe yet."""
 
 
@@ -161,7 +174,7 @@ ModelSpec = LogregSpec
 
 
 class Calibration(Strict):
-    methods: tuple[Literal["none", "platt", "isotonic"], ...] = ("none", "platt", "isotonic")
+    methods: tuple[Literal["none", "platt", "isotonic"], ...] = Field(("none", "platt", "isotonic"), min_length=1)
     folds: int = Field(5, ge=2, le=20)
     seed: int = Field(42, ge=0, lt=2**32)
     min_clicks_isotonic: int = Field(1000, ge=1)
@@ -223,7 +236,8 @@ class SparkConf(Strict):
     def _no_secrets(cls, settings: dict[str, str | None]) -> dict[str, str | None]:
         for key, value in settings.items():
             if value and SECRET.search(key) and not FROM_ENVIRONMENT.match(value):
-                raise ValueError(f"{key} looks like a secret: write the name of a variable, such as ${{MY_KEY}}")
+                message = f"{key} looks like a secret: write the name of a variable, such as ${{MY_KEY}}"
+                raise misfit(message, key)
         return settings
 
     def redacted(self) -> dict[str, str | None]:
@@ -234,7 +248,7 @@ class SparkConf(Strict):
 class Config(Strict):
     dataset: Dataset
     warehouse: str
-    """A folder, or `catalog.schema`."""
+    """A folder, or `catalog.schema`; a folder that is called like that is written `./a.b`."""
     artifacts: str | None = None
     """Folder of model artifacts; `<warehouse>/_models` unless given (needed with `catalog.schema`)."""
     ingest: Ingest = Ingest()
@@ -254,7 +268,7 @@ class Config(Strict):
     def _models_fit(self) -> Config:
         for name, spec in self.models.items():
             if not NAME.match(name):
-                raise ValueError(f"model name {name!r}: only letters, digits and _ are allowed")
+                raise misfit(f"model name {name!r}: only letters, digits and _ are allowed", "models", name)
             self._check_columns(name, spec.columns)
         return self
 
@@ -262,10 +276,9 @@ class Config(Strict):
     def _edges_fit(self) -> Config:
         unknown = [name for name in self.features.number_edges if name not in self.dataset.numbers]
         if unknown:
-            raise ValueError(
-                f"features.number_edges: {unknown[0]!r} is no number of the data set; "
-                f"its numbers are {', '.join(self.dataset.numbers)}"
-            )
+            known = self.dataset.numbers
+            message = f"{unknown[0]!r} is no number of the data set; its numbers are {', '.join(known)}"
+            raise misfit(message + nearest(unknown[0], known), "features", "number_edges", unknown[0])
         return self
 
     @property
@@ -335,4 +348,7 @@ class Config(Strict):
                 continue
             for item in asked:
                 if item not in known:
-                    raise ValueError(f"model {name}: {kind} has no {item!r}; the data set has {list(known)}")
+                    written = [" ".join(each) if kind == "crosses" else str(each) for each in known]
+                    hint = nearest(" ".join(item) if kind == "crosses" else str(item), written)
+                    message = f"the data set's {kind} have no {item!r}; it has {list(known)}{hint}"
+                    raise misfit(message, "models", name, "columns", kind)

@@ -7,7 +7,7 @@ known key. Nothing here imports Spark.
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel
 
 from clickmill.config import Config
-from clickmill.errors import ConfigError
+from clickmill.errors import ConfigError, nearest
 
 CONF_DIR = Path(__file__).parent / "conf"
 Key = tuple[str, ...]
@@ -34,7 +34,7 @@ def load(files: Sequence[str] = (), sets: Sequence[str] = ()) -> Config:
     for path in [CONF_DIR / "base.yaml", *(find(file) for file in files)]:
         _merge(merged, _read(path), str(path), origins, ())
     for item in sets:
-        _merge(merged, _parse_set(item), f"--set {item}", origins, ())
+        _merge(merged, _parse_set(item), f"--set {item.partition('=')[0]}", origins, ())  # (a value may be secret)
     if "dataset" not in merged:
         known = ", ".join(sorted(f"datasets/{p.name}" for p in (CONF_DIR / "datasets").glob("*.yaml")))
         raise ConfigError(f"no data set is named: give its file, --conf FILE; clickmill brings {known}")
@@ -51,14 +51,28 @@ def find(file: str) -> Path:
         if candidate.is_file():
             return candidate
     brought = [str(p.relative_to(CONF_DIR)) for p in sorted(CONF_DIR.rglob("*.yaml"))]
-    near = difflib.get_close_matches(str(short), brought, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = nearest(str(short), brought, cutoff=0.4)
     raise ConfigError(f"--conf {file}: there is no such file{hint} (clickmill brings: {', '.join(brought)})")
+
+
+class _NoDoubles(yaml.SafeLoader):
+    """YAML as `safe_load` reads it, but of a key that stands twice the first is not lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} stands twice", problem_mark=key.start_mark
+                )
+            if key.tag != "tag:yaml.org,2002:merge":
+                seen.add(key.value)
+        return dict(super().construct_mapping(node, deep))
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _NoDoubles)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if content is None:
@@ -86,11 +100,14 @@ def _parse_set(item: str) -> dict[str, Any]:
 def _merge(into: dict[str, Any], new: Mapping[str, Any], origin: str, origins: dict[Key, str], at: Key) -> None:
     for key, value in new.items():
         here = (*at, str(key))
-        origins[here] = origin
         replaces = at == ("dataset",) and key in ("event_time", "source")
         if isinstance(value, dict) and isinstance(into.get(key), dict) and not (replaces and "kind" in value):
             _merge(into[key], value, origin, origins, here)
-        elif value is None and at == ("models",):
+            continue
+        for older in [older for older in origins if older[: len(here)] == here]:
+            del origins[older]
+        origins[here] = origin
+        if value is None and at == ("models",):
             into.pop(key, None)
         else:
             into[key] = value
@@ -100,20 +117,21 @@ def _explain(
     data: Mapping[str, Any], origins: Mapping[Key, str], error: pydantic.ValidationError
 ) -> Iterable[str]:
     for item in error.errors():
-        path = tuple(_data_path(data, item["loc"]))
+        context = item.get("ctx", {})
+        path = (*_data_path(data, item["loc"]), *context.get("key", ()))
         origin = next((origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins), "conf")
         key = ".".join(path) or "config"
         if item["type"] == "extra_forbidden":
             known = sorted(_known_keys(path[:-1], data))
-            near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = nearest(path[-1], known)
             yield f"{origin}: {key}: unknown key, found {item['input']!r}{hint} (known keys: {', '.join(known)})"
         elif item["type"] == "missing":
             yield f"{origin}: {key}: missing, and it has no default"
         else:
             message = item["msg"].removeprefix("Value error, ")
             found = "" if isinstance(item["input"], Mapping) else f"found {item['input']!r}: "
-            yield f"{origin}: {key}: {found}{message}"
+            allowed = re.findall("'([^']*)'", str(context.get("expected") or context.get("expected_tags")))
+            yield f"{origin}: {key}: {found}{message}{nearest(str(context.get('tag', item['input'])), allowed)}"
 
 
 def _data_path(data: Any, loc: Sequence[int | str]) -> Iterable[str]:

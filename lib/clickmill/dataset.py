@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import zoneinfo
 from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from clickmill.errors import nearest
 
 NAME = re.compile(r"^[A-Za-z0-9_]+$")
 
@@ -17,6 +19,11 @@ class Strict(BaseModel):
     """Frozen; an unknown key is an error, and so is a number that is not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def misfit(message: str, *key: str) -> PydanticCustomError:
+    """What a validator of a whole section raises where the key below it that is to blame is known."""
+    return PydanticCustomError("misfit", "{message}", {"message": message, "key": key})
 
 
 class Source(Strict):
@@ -89,8 +96,7 @@ class EventTimeColumn(Strict):
         try:
             zoneinfo.ZoneInfo(name)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            near = difflib.get_close_matches(name, sorted(zoneinfo.available_timezones()), n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = nearest(name, sorted(zoneinfo.available_timezones()))
             raise ValueError(f"{name!r} is not the name of a time zone, such as Europe/Berlin{hint}") from None
         return name
 
@@ -148,32 +154,62 @@ class Dataset(Strict):
 
     @model_validator(mode="after")
     def _names(self) -> Dataset:
-        used = list(self.slots) + list(self.numbers)
-        for name in [*used, *self.carry, self.name, *self.labels]:
-            if not NAME.match(name):
-                raise ValueError(f"{name!r} is not a name: only letters, digits and _ are allowed")
-        for what, named in (("slots and numbers", used), ("columns", self.raw_columns), ("labels", self.labels)):
+        for key, names in (*self._named().items(), ("name", (self.name,)), ("labels", tuple(self.labels))):
+            for name in names:
+                if not NAME.match(name):
+                    raise misfit(f"{name!r} is not a name: only letters, digits and _ are allowed", key)
+        used = [*self.slots, *self.numbers]
+        if not used:
+            raise misfit("a data set needs at least one slot or number", "slots")
+        for key, named in (("slots", used), ("carry", self.raw_columns), ("labels", self.labels)):
             lower = [name.lower() for name in named]
             twice = sorted({name for name in named if lower.count(name.lower()) > 1})
             if twice:
-                raise ValueError(f"{what} must differ, ignoring case: {twice} stand twice")
+                raise misfit(f"names must differ, ignoring case: {twice} stand twice", self._key_of(twice, key))
         leaks = sorted({self.label, *self.labels.values()} & set(self.raw_columns))
         if leaks:
-            raise ValueError(f"{leaks} are labels: they cannot be slots, numbers or carried too")
-        if not used:
-            raise ValueError("a data set needs at least one slot or number")
-        for cross in self.crosses:
-            if not 2 <= len(cross) <= 4:
-                raise ValueError(f"cross {list(cross)} has {len(cross)} parts: two to four are allowed")
-            unknown = [part for part in cross if part not in used]
-            if unknown:
-                raise ValueError(f"cross {list(cross)} names {unknown}, which are neither slots nor numbers")
-        names = ["_".join(cross).lower() for cross in self.crosses]
-        if len(set(names)) != len(names):
-            raise ValueError("two crosses have the same name")
+            message = f"{leaks} are labels (label, labels): they cannot be slots, numbers or carried too"
+            raise misfit(message, self._key_of(leaks, "label"))
+        self._check_crosses(used)
         self._check_reserved()
         self._check_order()
+        self._check_source()
         return self
+
+    def _named(self) -> dict[str, tuple[str, ...]]:
+        """The lists of raw columns, by key."""
+        return {"slots": self.slots, "numbers": self.numbers, "carry": self.carry}
+
+    def _key_of(self, names: list[str], otherwise: str) -> str:
+        """The last of the lists of raw columns that has one of these names."""
+        return next((key for key, own in reversed(self._named().items()) if set(names) & set(own)), otherwise)
+
+    def _check_crosses(self, used: list[str]) -> None:
+        for cross in self.crosses:
+            if not 2 <= len(cross) <= 4:
+                message = f"cross {list(cross)} has {len(cross)} parts: two to four are allowed"
+                raise misfit(message, "crosses")
+            unknown = [part for part in cross if part not in used]
+            if unknown:
+                message = f"cross {list(cross)} names {unknown}, which are neither slots nor numbers"
+                raise misfit(message + nearest(unknown[0], used), "crosses")
+        names = ["_".join(cross).lower() for cross in self.crosses]
+        if len(set(names)) != len(names):
+            raise misfit("two crosses have the same name", "crosses")
+
+    def _check_source(self) -> None:
+        """A file without header has the columns that the config says it has."""
+        there = self.source.columns
+        if there is None:
+            return
+        at = {"label": (self.label,), "labels": tuple(self.labels.values())}
+        at |= {"event_time": (self.event_time.column,) if self.event_time.column else ()}
+        at |= {key: (name,) for key in ("event_id", "p_true") if (name := getattr(self, key))}
+        for key, names in (self._named() | at).items():
+            for name in names:
+                if name not in there:
+                    message = f"{name!r} is not among source.columns, {', '.join(there)}"
+                    raise misfit(message + nearest(name, there), key)
 
     def _check_reserved(self) -> None:
         """Raw columns keep their names in `click_log`, beside the columns that clickmill makes."""
@@ -181,18 +217,19 @@ class Dataset(Strict):
         made |= {f"label_{task}".lower() for task in self.labels}
         taken = [name for name in self.raw_columns if name.lower() in made]
         if taken:
-            raise ValueError(f"{taken} cannot be slots, numbers or carried: click_log has columns of these names")
+            message = f"{taken} cannot be slots, numbers or carried: click_log has columns of these names"
+            raise misfit(message, self._key_of(taken, "slots"))
 
     def _check_order(self) -> None:
         order = self.event_time
         if not isinstance(order, RowOrder) or order.column is not None:
             return
         if not self.source.is_text:
-            raise ValueError(
-                f"row_order without a column needs a file of lines; {self.source.format} has no order"
-            )
+            message = f"row_order without a column needs a file of lines; {self.source.format} has no order"
+            raise misfit(message, "event_time")
         if ("{ds}" in self.source.path) == (order.rows_per_day is not None):
-            raise ValueError("row_order by place needs either rows_per_day and first_day, or {ds} in source.path")
+            message = "row_order by place needs either rows_per_day and first_day, or {ds} in source.path"
+            raise misfit(message, "event_time")
 
     @property
     def raw_columns(self) -> tuple[str, ...]:

@@ -25,8 +25,8 @@ from clickmill.errors import EXIT_DONE, EXIT_USAGE
 OLDEST_PYTHON = (3, 11)
 OLDEST_JAVA = 17
 JAVA_MODULE = "jdk.incubator.vector"
-LEAST_MEMORY_GIB = 4.0
-"""Driver heap (3 GiB by conf/base.yaml) and one Python worker."""
+LEAST_MEMORY_GIB = 3.5
+"""Driver heap (3 GiB by conf/base.yaml) and one Python worker: what a machine sold as 4 GiB has."""
 
 
 class Check(NamedTuple):
@@ -50,7 +50,7 @@ def check(*, warehouse: str = "warehouse", master: str | None = "local[*]") -> l
         _delta_jars,
         _worker_python,
         lambda: _writable("warehouse", warehouse),
-        lambda: _writable("numba cache", os.environ.get("NUMBA_CACHE_DIR") or str(jars.cache_root() / "numba")),
+        _kernel_cache,
         _memory,
         lambda: _slots(master),
     )
@@ -172,6 +172,12 @@ def _writable(name: str, folder: str) -> Check:
         else:
             advice += ": NUMBA_CACHE_DIR=/path/to/folder"
         return Check(name, False, f"{there} cannot be written: {error.strerror}", advice)
+
+
+def _kernel_cache() -> Check:
+    """numba keeps compiled kernels beside the package or, where that cannot be written, under the user's home."""
+    beside = _writable("numba cache", os.environ.get("NUMBA_CACHE_DIR") or str(Path(__file__).parent))
+    return beside if beside.ok else _writable("numba cache", str(Path.home()))
 
 
 def _memory() -> Check:

@@ -6,11 +6,20 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INPUT = 3
 EXIT_REFUSED = 4
+
+
+def nearest(found: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
+    """The end of a message, `; did you mean 'bits'?`, where a known name is like the one found; else nothing."""
+    near = difflib.get_close_matches(found, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class ClickmillError(Exception):
@@ -71,6 +80,10 @@ class SchemaError(InputError):
 
 class MissingTableError(InputError):
     """A table, or a version or day of it, is not there."""
+
+
+class DamagedTableError(InputError):
+    """A Delta table's log cannot be read."""
 
 
 class UnsupportedTableError(InputError):

@@ -146,7 +146,7 @@ def command(load_job: Callable[[], Job]) -> Callable[..., None]:
     ) -> None:
         names = tuple(name.strip() for name in (models or "").split(",") if name.strip())
         arguments = Arguments(
-            tuple(conf or ()), tuple(set_ or ()), _day(ds), days, names, dry_run, as_json, result_file
+            tuple(conf or ()), tuple(set_ or ()), _day(ds), days, names, dry_run, as_json, _writable(result_file)
         )
         raise typer.Exit(execute(load_job(), arguments))
 
@@ -168,11 +168,11 @@ def execute(job: Job, arguments: Arguments) -> int:
             traceback.print_exception(raised)
         _tell(error)
     code = error.exit_code if error else errors.EXIT_DONE
-    verdict = _verdict(job, run, code, error)
+    verdict = json.dumps(_verdict(job, run, code, error), default=str)
     if arguments.result_file:
-        Path(arguments.result_file).write_text(json.dumps(verdict, default=str) + "\n", encoding="utf-8")
+        Path(arguments.result_file).write_text(f"{verdict}\n", encoding="utf-8")
     if arguments.json:
-        print(json.dumps(verdict, default=str))
+        print(verdict)
     return code
 
 
@@ -189,7 +189,10 @@ def perform(run: Run) -> None:
         run.job.main(run)
     except BaseException as raised:
         error = named(raised)
-        ledger.end("refused" if error.exit_code == errors.EXIT_REFUSED else "failed", run.counts, error)
+        try:
+            ledger.end("refused" if error.exit_code == errors.EXIT_REFUSED else "failed", run.counts, error)
+        except Exception as second:  # noqa: BLE001  (what the job itself died of is the error to tell)
+            run.say(f"the run's last row could not be written: {type(second).__name__}: {second}")
         raise
     ledger.end("done", run.counts)
 
@@ -225,9 +228,8 @@ def _prepare(job: Job, arguments: Arguments, progress: Progress) -> Run:
         raise UsageError("--ds is missing: name the day, such as --ds 2026-01-10")
     unknown = [name for name in arguments.models if name not in cfg.models]
     if unknown:
-        raise UsageError(
-            f"--models {','.join(unknown)}: not in the config, which has {', '.join(cfg.models) or 'none'}"
-        )
+        known = f"which has {', '.join(cfg.models) or 'none'}{errors.nearest(unknown[0], cfg.models)}"
+        raise UsageError(f"--models {','.join(unknown)}: not in the config, {known}")
     from clickmill.session import get_spark
     from clickmill.tables import Tables
 
@@ -267,6 +269,17 @@ def _day(text: str | None) -> date | None:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a day: write YYYY-MM-DD", param_hint="--ds") from None
+
+
+def _writable(path: str | None) -> str | None:
+    """A verdict that cannot be written is told before the work, not after it."""
+    try:
+        if path is not None:
+            Path(path).touch()
+    except OSError as error:
+        hint = "--result-file"
+        raise typer.BadParameter(f"{path!r} cannot be written: {error.strerror}", param_hint=hint) from None
+    return path
 
 
 def _verdict(job: Job, run: Run | None, code: int, error: ClickmillError | None) -> dict[str, Any]:

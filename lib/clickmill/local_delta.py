@@ -2,14 +2,14 @@
 
 `Tables` sends here all that concerns a warehouse on this machine's disk but the reading of frames: making
 a table, its newest version, small reads, rows that the driver holds, and the commit of files that workers
-wrote. Of rows that the driver holds delta-rs enforces the table's constraints and that they lie within the
-partitions replaced; of files, workers have checked the rules (`writer`), and `commit` checks the partitions.
+wrote. That rows keep the table's rules is checked before (`Table.broken`), by whoever holds them.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,12 +20,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as fs
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from clickmill.errors import ConflictError, MissingTableError, SchemaError
+from clickmill.errors import ConflictError, DamagedTableError, MissingTableError, SchemaError
 from clickmill.schema import Table
 
 
@@ -52,11 +53,13 @@ def greatest(path: str, version: int, isin: Mapping[str, Sequence[Any]], column:
 
 
 def _cut(path: str, version: int, isin: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> pa.Table:
-    where = [pc.field(name).isin(list(wanted)) for name, wanted in isin.items()]
+    where = [pc.field(name).isin(list(wanted)) if wanted else pc.scalar(False) for name, wanted in isin.items()]
     table = _open(path, version)
+    # Through the log's own reader of files Python now and then aborts as it ends.
+    folder = fs.SubTreeFileSystem(os.path.abspath(path), fs.LocalFileSystem())
     try:
         return table.to_pyarrow_table(
-            columns=list(columns) or None, filters=reduce(and_, where) if where else None
+            columns=list(columns) or None, filters=reduce(and_, where) if where else None, filesystem=folder
         )
     except FileNotFoundError as error:
         raise MissingTableError(f"{path}: files of version {version} are gone, by VACUUM?: {error}") from None
@@ -126,15 +129,12 @@ def _merged(path: str, table: DeltaSchema, added: DeltaSchema) -> DeltaSchema:
     return DeltaSchema(list(known.values()))
 
 
-def write(path: str, table: Table, added: pa.Table, *, predicate: str | None, metadata: dict[str, str]) -> int:
+def write(path: str, added: pa.Table, *, predicate: str | None, metadata: dict[str, str]) -> int:
     """Commits the rows, in place of those that `predicate` (SQL on partition columns) names; the new version.
 
-    Without a predicate the rows are appended. Raises SchemaError where rows break the table's rules or
-    lie outside the predicate (nothing is written), ConflictError.
+    Without a predicate the rows are appended. The caller has checked the table's rules. Raises SchemaError
+    where rows lie outside the predicate (nothing is written), ConflictError.
     """
-    missing = [c for c in table.required if c in added.column_names and added[c].null_count]
-    if missing:
-        raise SchemaError(f"{path}: {', '.join(f'{c} is null' for c in missing)}; nothing was written")
     save = partial(write_deltalake, path, added, schema_mode="merge", commit_properties=_properties(metadata))
     try:
         with _lock(path), _named_conflicts(path, predicate):
@@ -144,12 +144,9 @@ def write(path: str, table: Table, added: pa.Table, *, predicate: str | None, me
                 save(mode="overwrite", predicate=predicate)
             return newest(path)
     except DeltaError as error:
-        if "failed validation check" not in str(error):
+        if predicate is None or "failed validation check" not in str(error):
             raise
-        rules = [f"{key} ({rule.sql})" for key, rule in table.checks.items()]
-        if predicate is not None:
-            rules.append(f"rows outside {predicate}")
-        raise SchemaError(f"{path}: a row breaks one of: {'; '.join(rules)}; nothing was written") from None
+        raise SchemaError(f"{path}: rows outside {predicate}; nothing was written") from None
 
 
 def _properties(metadata: dict[str, str]) -> CommitProperties:
@@ -184,4 +181,6 @@ def _open(path: str, version: int | None = None) -> DeltaTable:
     except TableNotFoundError:
         raise MissingTableError(f"{path}: there is no such Delta table") from None
     except DeltaError as error:
+        if version is None:
+            raise DamagedTableError(f"{path}: its log cannot be read: {error}; restore _delta_log") from None
         raise MissingTableError(f"{path}: version {version} cannot be read: {error}") from None

@@ -123,12 +123,15 @@ class PeakMemory:
 
 
 def _resident() -> tuple[int, int]:
+    """Under spark-submit the JVM is above this process, and the workers are beside it."""
     me = psutil.Process()
     driver, workers = me.memory_info().rss, 0
-    for child in me.children(recursive=True):
+    above = me.parent()
+    root = above if above is not None and above.name() == "java" else me
+    for process in [root, *root.children(recursive=True)]:
         try:
-            size = child.memory_info().rss
-            if child.name() == "java":
+            size = 0 if process.pid == me.pid else process.memory_info().rss
+            if process.name() == "java":
                 driver += size
             else:
                 workers += size
@@ -138,15 +141,23 @@ def _resident() -> tuple[int, int]:
 
 
 def _process(pid: int) -> str:
-    """Names a process for good: ids come round again, start times do not."""
-    return f"{pid}@{psutil.Process(pid).create_time():.2f}"
+    """Names a process for good: ids come round again, start times do not. Containers may share a host's name."""
+    return f"{pid}@{psutil.Process(pid).create_time():.2f}{_container()}"
+
+
+def _container() -> str:
+    try:
+        return "@" + os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        return ""
 
 
 def _alive(row: Mapping[str, Any], now: datetime) -> bool:
-    if row["host"] != platform.node():
+    pid, _, rest = str(row["process"]).partition("@")
+    if row["host"] != platform.node() or not rest.endswith(_container()):
         began: datetime = row["at"]
         return now - began.astimezone(UTC) < ELSEWHERE_LOST_AFTER
     try:
-        return _process(int(str(row["process"]).partition("@")[0])) == str(row["process"])
+        return _process(int(pid)) == str(row["process"])
     except psutil.NoSuchProcess:
         return False

@@ -87,6 +87,16 @@ class Table:
         """Whether the table has such a column or may get it."""
         return column in self.columns or any(column.startswith(prefix) for prefix in self.extra)
 
+    def broken(self, rows: pa.RecordBatch) -> str | None:
+        """Which rule these rows break, in words; None where they keep them all."""
+        for column in self.required:
+            if rows.column(column).null_count:
+                return f"{column} is null"
+        for key, rule in self.checks.items():
+            if not rule.holds(rows):
+                return f"a row breaks {key} ({rule.sql})"
+        return None
+
 
 _LABEL: dict[str, Rule] = {"label_is_0_or_1": OneOf("label", (0, 1))}
 _IMPRESSION = {"event_id": STRING, "event_time": TIME, "label": TINY, "ds": DAY}

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from clickmill.config import FROM_ENVIRONMENT, SparkConf
 from clickmill.errors import ConfigError, PlatformError
-from clickmill.jars import cache_root, jar_paths
+from clickmill.jars import jar_paths
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -43,9 +43,8 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
         return running
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    numba_cache = os.environ.setdefault("NUMBA_CACHE_DIR", str(_numba_cache()))
     builder = SparkSession.builder.appName(app)
-    settings: dict[str, str | None] = {**ALWAYS, "spark.executorEnv.NUMBA_CACHE_DIR": numba_cache}
+    settings: dict[str, str | None] = dict(ALWAYS)
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         settings |= DELTA
         settings["spark.jars"] = ",".join(str(path) for path in jar_paths())
@@ -151,12 +150,6 @@ def _on_executor() -> bool:
     from pyspark import TaskContext
 
     return TaskContext.get() is not None
-
-
-def _numba_cache() -> Path:
-    folder = cache_root() / "numba"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _from_environment(key: str, value: str | None) -> str | None:

@@ -221,19 +221,25 @@ class Tables:
         """Rows that the driver holds go to a local table without Spark, all others through it."""
         table = TABLES[name]
         if isinstance(rows, list):
+            unknown = sorted({column for row in rows for column in row if column not in table.columns})
+            if unknown:
+                raise SchemaError(f"{name}: has no columns {unknown}; it has {list(table.columns)}")
             rows = pa.Table.from_pylist(rows, schema=pa.schema(list(table.columns.items())))
         if isinstance(rows, pa.Table) and self._is_local:
             _check_columns(name, table, {field.name: from_arrow_type(field.type) for field in rows.schema})
+            broken = next(filter(None, map(table.broken, rows.to_batches())), None)
+            if broken:
+                raise SchemaError(f"{self.path(name)}: {broken}; nothing was written")
             if self.dry_run:
                 return Written(self._pins.get(name, -1), rows.num_rows)
             self._create(name, table)
             metadata = {"run_id": self.run_id}
-            version = local_delta.write(self.path(name), table, rows, predicate=predicate, metadata=metadata)
+            version = local_delta.write(self.path(name), rows, predicate=predicate, metadata=metadata)
             written = Written(version, rows.num_rows)
         else:
             frame = self.spark.createDataFrame(rows) if isinstance(rows, pa.Table) else rows
             _check_columns(name, table, {field.name: field.dataType for field in frame.schema})
-            checked = _with_rules(name, table, frame)
+            checked = _with_rules(table, frame)
             if self.dry_run:
                 with _named_errors(self.path(name), predicate or ""):
                     return Written(self._pins.get(name, -1), checked.count())
@@ -333,11 +339,11 @@ def _check_columns(name: str, table: Table, found: Mapping[str, DataType]) -> No
             )
 
 
-def _with_rules(name: str, table: Table, frame: DataFrame) -> DataFrame:
+def _with_rules(table: Table, frame: DataFrame) -> DataFrame:
     """Evaluates the rules in the write's own pass, because Delta's own refusal has no name of ours."""
-    rules = [(f"{name}.{column} is null", F.col(column).isNull()) for column in table.required]
+    rules = [(f"{column} is null", F.col(column).isNull()) for column in table.required]
     rules += [
-        (f"{name}: a row breaks {key} ({rule.sql})", ~F.coalesce(F.expr(rule.sql), F.lit(False)))
+        (f"a row breaks {key} ({rule.sql})", ~F.coalesce(F.expr(rule.sql), F.lit(False)))
         for key, rule in table.checks.items()
     ]
     carrier = next((column for column in table.required if column not in table.partition_by), None)

@@ -43,22 +43,15 @@ def files(batches: Iterator[pa.RecordBatch], *, make: Make, folder: str, table: 
     """
     opened: dict[tuple[Any, ...], _File] = {}
     for batch in make(batches):
-        _check(batch, table, Path(folder).name)
+        broken = table.broken(batch)
+        if broken:
+            raise SchemaError(f"{REFUSAL}{broken}")
         for values, rows in _by_partition(batch, table.partition_by):
             if values not in opened:
                 opened[values] = _File(folder, dict(zip(table.partition_by, values, strict=True)))
             opened[values].add(rows)
     if opened:
         yield pa.RecordBatch.from_pylist([file.close() for file in opened.values()], schema=FILES)
-
-
-def _check(batch: pa.RecordBatch, table: Table, name: str) -> None:
-    for column in table.required:
-        if batch.column(column).null_count:
-            raise SchemaError(f"{REFUSAL}{name}.{column} is null")
-    for key, rule in table.checks.items():
-        if not rule.holds(batch):
-            raise SchemaError(f"{REFUSAL}{name}: a row breaks {key} ({rule.sql})")
 
 
 def _by_partition(

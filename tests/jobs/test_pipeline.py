@@ -13,6 +13,7 @@ import stored
 from pyspark.sql import SparkSession
 from small import DS, run
 
+from clickmill.jobs import ingest
 from clickmill.runs import latest
 from clickmill.tables import Tables
 
@@ -152,6 +153,25 @@ def test_a_dry_run_writes_nothing(finished: tuple[str, dict[str, Any]]) -> None:
     before = [stored.version(warehouse, name) for name in names]
     assert run("ingest", warehouse, dry_run=True)[0] == 0
     assert [stored.version(warehouse, name) for name in names] == before
+
+
+def test_a_dry_run_of_the_whole_chain_ends_with_the_first_job_that_would_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warehouse = tmp_path / "new"
+    assert run("pipeline", str(warehouse), dry_run=True)[0] == 0
+    told = capsys.readouterr().err
+    assert "simulate, 4 days" in told
+    assert "the dry run ends here" in told
+    assert "ingest" not in told
+    assert not warehouse.exists()
+
+
+def test_a_verdict_that_cannot_be_written_is_told_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        ingest.JOB.run(["--ds", "2026-01-01", "--result-file", "/nowhere/verdict.json"])
+    assert ended.value.code == 2
+    assert "'/nowhere/verdict.json' cannot be written: No such file" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,15 @@ def test_tables_are_read_as_text_is(tables: Tables, tmp_path: Path, format: str)
     assert sorted(r["reason"] for r in rows(tables, "rejects")) == ["bad_label", "duplicate_event_id"]
 
 
+def test_an_empty_zipped_file_beside_others_is_no_mistake(tables: Tables, tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    write(folder / "a.csv", "2026-01-01,1,a,1")
+    (folder / "b.csv.gz").write_bytes(gzip.compress(b""))
+    (folder / "c.csv").touch()
+    assert ingest(tables, config(tables, folder), FIRST).counts["rows_out"] == 1
+
+
 def test_gzip_and_json_lines(tables: Tables, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"at": "2026-01-01", "click": 1, "site": 7}\n{"at": 1}\n'))

@@ -146,6 +146,19 @@ def test_a_table_or_version_that_is_not_there_is_named(tables: Tables) -> None:
         tables.read("features", version=99)
 
 
+def test_a_dry_run_checks_what_the_driver_holds_and_writes_nothing(tables: Tables, spark: SparkSession) -> None:
+    dry = Tables(spark, tables.warehouse, run_id="dry", dry_run=True)
+    assert dry.write("features", impressions(DAY), replace={"ds": DAY}).rows == 4
+    with pytest.raises(SchemaError, match="label_is_0_or_1"):
+        dry.write("features", impressions(DAY, label=2), replace={"ds": DAY})
+    assert not tables.exists("features")
+
+
+def test_a_row_with_a_column_that_the_table_lacks_is_refused(tables: Tables) -> None:
+    with pytest.raises(SchemaError, match=r"rejects: has no columns \['why'\]"):
+        tables.write("rejects", [{"source": "f", "reason": "x", "ds": DAY, "why": "y"}], replace={"ds": DAY})
+
+
 def test_shards_hold_every_row_once_and_none_is_much_larger(tables: Tables, spark: SparkSession) -> None:
     rows = pa.concat_tables([impressions(DAY, 1000)])
     tables.write("features", spark.createDataFrame(rows).repartition(8), replace={"ds": DAY})

@@ -12,7 +12,9 @@ from datetime import date, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -73,13 +75,20 @@ class RawLog:
             return []
         columns = ("source", "line", "reason", "text", F.lit(run_id).alias("run_id"), "ds")
         own = self._plan.dataset.event_id is not None and self.counts.repeats > 0
-        fn = partial(worker.rejects, plan=self._plan, candidates=own)
+        fn = partial(worker.rejects, plan=self._plan, candidates=own, among=self._repeated() if own else None)
         found = self._source.mapInArrow(fn, from_arrow_schema(worker.REJECTS))
         if not own:
             return found.select(*columns)
         ranked = _numbered(found.where("reason IS NULL"), day="event_day")
         later = ranked.where("__occurrence > 0").withColumn("reason", F.lit(DUPLICATE))
         return found.where("reason IS NOT NULL").select(*columns).unionByName(later.select(*columns))
+
+    def _repeated(self) -> NDArray[np.int64] | None:
+        """Halves of the keys that a day has more than once, rising; None where they are too many to send out."""
+        if self.counts.repeated_keys > BROADCAST_KEYS:
+            return None
+        keys = _keys(self._source, self._plan).where("day IS NOT NULL").groupBy("day", "high", "low").count()
+        return np.unique(keys.where("count > 1").select("high").toArrow()["high"].to_numpy())
 
     def rows(self) -> DataFrame | ByWorkers:
         """The impressions of the days asked for, as the table `click_log` wants them."""
@@ -156,7 +165,7 @@ def _text_source(spark: SparkSession, plan: worker.Plan) -> DataFrame:
     source = plan.dataset.source
     files = splits.find(plan.source, days=plan.days, optional=_neighbours(plan))
     planned = list(splits.plan(files, split_bytes=source.split_bytes))
-    headers = {place: _header(file.path, plan.dataset) for place, file in enumerate(files) if file.size}
+    headers = {place: _header(file.path, plan.dataset) for place, file in enumerate(files)}
     bare = _split_frame(spark, [{**split._asdict(), "columns": headers[split.file]} for split in planned])
     scanned = bare.mapInArrow(worker.scan, from_arrow_schema(worker.SCANNED)).toArrow().to_pylist()
     lines = {(row["file"], row["start"]): row["lines"] for row in scanned}
@@ -171,11 +180,19 @@ def _split_frame(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
 
 
 def _header(path: str, dataset: Dataset) -> list[str] | None:
-    """The names of a file's fields. Raises MissingColumnsError where some that are needed are not among them."""
+    """The names of a file's fields; None where it has none, being empty or JSON lines.
+
+    Raises MissingColumnsError where some that are needed are not among them.
+    """
     source = dataset.source
     if source.format == "jsonl":
         return None
-    names = source.columns or parse.header_names(splits.first_line(path), source.format)
+    names = source.columns
+    if names is None:
+        line = splits.first_line(path)
+        if not line and not splits.first_lines(path):
+            return None
+        names = parse.header_names(line, source.format)
     _require(names, dataset, path)
     return list(names)
 
@@ -250,9 +267,13 @@ def _require(names: tuple[str, ...] | list[str], dataset: Dataset, path: str, *m
 # --- counting ---------------------------------------------------------------------------------
 
 
+def _keys(source: DataFrame, plan: worker.Plan) -> DataFrame:
+    return source.mapInArrow(partial(worker.keys, plan=plan), from_arrow_schema(worker.KEYS))
+
+
 def _counted(source: DataFrame, plan: worker.Plan) -> Counts:
     """One pass; the driver gets a row a day and a row a reason."""
-    keys = source.mapInArrow(partial(worker.keys, plan=plan), from_arrow_schema(worker.KEYS))
+    keys = _keys(source, plan)
     first, last = F.min("event_day").alias("first"), F.max("event_day").alias("last")
     by_key = keys.groupBy("day", "reason", "column", "high", "low").agg(F.count("*").alias("rows"), first, last)
     total = by_key.groupBy("day", "reason", "column").agg(

@@ -150,6 +150,7 @@ def _lines_with_inner_return(raw: npt.NDArray[np.uint8], lines: Lines) -> Places
 def _quoted_fields(lines: Lines, place: int) -> int:
     """Number of fields of a line with quotes; -1 where the quoting is broken."""
     text = lines.data[lines.start[place] : lines.end[place]].decode("utf-8", "replace")
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # how long a line may be is told otherwise
     try:
         return len(next(csv.reader([text], strict=True), []))
     except csv.Error:
@@ -170,6 +171,8 @@ def _read_delimited(data: bytes, form: TextForm, rows: int) -> dict[str, pa.Arra
     include = [f for f, name in zip(names, form.columns, strict=True) if form.with_fields or name in wanted]
     if not rows:
         return {name: pa.array([], pa.string()) for name in include}
+    if data.startswith(BOM):
+        data = BOM + data  # Arrow takes away one at the start of a block, where it is part of a value
     table = arrow_csv.read_csv(
         pa.py_buffer(data),
         read_options=arrow_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),

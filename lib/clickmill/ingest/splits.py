@@ -6,6 +6,7 @@ path, or any URI that `pyarrow.fs` opens (s3://, gs://, hdfs://, abfss://).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -250,6 +251,7 @@ def _listed(path: str, day: date | None) -> list[File]:
 
 def _below(system: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
     """Every file below a folder, but those that writers leave beside the data (`_SUCCESS`, `.crc`)."""
+    _require_no_dangling_link(system, folder, "*", recursive=True)
     infos = system.get_file_info(fs.FileSelector(folder, recursive=True))
     depth = len(PurePosixPath(folder).parts)
     return [i for i in infos if not any(p[0] in "_." for p in PurePosixPath(i.path).parts[depth:])]
@@ -262,6 +264,8 @@ def _globbed(system: fs.FileSystem, pattern: str) -> list[fs.FileInfo]:
     level = [str(PurePosixPath(*parts[:fixed]))] if fixed else ["."]
     infos: list[fs.FileInfo] = []
     for part in parts[fixed:]:
+        for folder in level:
+            _require_no_dangling_link(system, folder, part, recursive=False)
         infos = [
             info
             for folder in level
@@ -272,6 +276,24 @@ def _globbed(system: fs.FileSystem, pattern: str) -> list[fs.FileInfo]:
     return [i for i in infos if i.type == fs.FileType.File] + [
         f for folder in level for f in _below(system, folder)
     ]
+
+
+def _require_no_dangling_link(system: fs.FileSystem, folder: str, pattern: str, *, recursive: bool) -> None:
+    """Raises InputError for a link that leads nowhere, which Arrow passes over in silence."""
+    if not isinstance(system, fs.LocalFileSystem):
+        return
+    for at, _, names in os.walk(folder):
+        for name in sorted(names):
+            path = os.path.join(at, name)
+            if (
+                fnmatchcase(name, pattern)
+                and name[0] not in "_."
+                and os.path.islink(path)
+                and not os.path.exists(path)
+            ):
+                raise InputError(f"{path}: a link to a file that is not there; restore it or take the link away")
+        if not recursive:
+            return
 
 
 def _system(path: str) -> tuple[fs.FileSystem, str]:

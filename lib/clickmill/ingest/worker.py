@@ -82,8 +82,8 @@ class Piece:
     """Rows as they were read: n of them, and the lines beside them that are none."""
 
     source: str
-    ds: date
-    """The day that its rejects belong to."""
+    ds: date | None
+    """The day that its rejects belong to; None: that of another run, which tells of them."""
     columns: Mapping[str, pa.Array]
     fields: tuple[pa.Array, ...]
     line: Longs | None
@@ -121,25 +121,30 @@ def keys(batches: Batches, *, plan: Plan) -> Batches:
         event_day = pa.array(times.day_of(judged.micros), pa.int32(), mask=~good).cast(pa.date32())
         day = pa.array(times.day_of(judged.micros), pa.int32(), mask=~asked).cast(pa.date32())
         nothing = pa.nulls(len(asked), pa.string())
-        yield pa.RecordBatch.from_arrays(
+        found = pa.RecordBatch.from_arrays(
             [day, pa.array(judged.reason, pa.string()), pa.array(high), pa.array(low), event_day, nothing],
             schema=KEYS,
         )
-        told = [{"reason": reason, "high": 0, "low": 0} for _, reason, _ in piece.refused]
+        yield found if piece.ds else found.filter(pa.array(good))
+        told = [{"reason": reason, "high": 0, "low": 0} for _, reason, _ in piece.refused if piece.ds]
         told += [{"column": name, "high": 0, "low": 0} for name in sorted(piece.seen)]
         if told:
             yield pa.RecordBatch.from_pylist(told, KEYS)
 
 
-def rejects(batches: Batches, *, plan: Plan, candidates: bool) -> Batches:
-    """Rows of `REJECTS` for what is refused; with `candidates` also for good rows, whose reason is null."""
+def rejects(batches: Batches, *, plan: Plan, candidates: bool, among: Longs | None = None) -> Batches:
+    """Rows of `REJECTS` for what is refused; with `candidates` also for good rows, whose reason is null.
+
+    among: of these only such whose key begins with one of these words (`high` of `KEYS`), rising.
+    """
     for piece in pieces(batches, plan):
         judged = judge(piece.columns, plan.dataset, piece.place)
         found = [
             {"source": piece.source, "line": line, "reason": reason, "text": text(), "ds": piece.ds}
             for line, reason, text in piece.refused
+            if piece.ds
         ]
-        for row in np.flatnonzero(judged.reason != None):  # noqa: E711
+        for row in np.flatnonzero(judged.reason != None) if piece.ds else ():  # noqa: E711
             line = None if piece.line is None else int(piece.line[row])
             text = piece.text(int(row))
             found.append(
@@ -147,8 +152,10 @@ def rejects(batches: Batches, *, plan: Plan, candidates: bool) -> Batches:
             )
         if found:
             yield pa.RecordBatch.from_pylist(found, REJECTS)
-        asked = _asked(judged, plan)
-        if candidates and asked.any():
+        asked = _asked(judged, plan) if candidates else np.zeros(len(judged.reason), bool)
+        if among is not None and asked.any():
+            asked[asked] = np.isin(_bits(_event_key(piece, plan, asked))[0], among)
+        if asked.any():
             yield _candidates(piece, judged, asked, plan)
 
 
@@ -219,7 +226,7 @@ def _text_piece(
     place = Place(parsed.place + (ordinal - header), row["day"], row["day_rows"])
     return Piece(
         source=row["path"],
-        ds=row["day"] if row["day"] in plan.days else plan.ds,
+        ds=_rejects_day(row["day"], plan),
         columns=parsed.columns,
         fields=parsed.fields,
         line=parsed.place + line + 1,
@@ -242,7 +249,7 @@ def _table_pieces(batch: pa.RecordBatch, plan: Plan) -> Iterator[Piece]:
     day = batch.column(FILE_DAY)[0].as_py() if FILE_DAY in batch.schema.names else None
     yield Piece(
         source=plan.source,
-        ds=day if day in plan.days else plan.ds,
+        ds=_rejects_day(day, plan),
         columns=columns,
         fields=tuple(column.cast(pa.string()) for column in columns.values()),
         line=None,
@@ -250,6 +257,13 @@ def _table_pieces(batch: pa.RecordBatch, plan: Plan) -> Iterator[Piece]:
         place=None,
         text=lambda i: _as_json(batch, names, i),
     )
+
+
+def _rejects_day(day: date | None, plan: Plan) -> date | None:
+    """For a piece of the files of `day`: see `Piece.ds`."""
+    if day is None:
+        return plan.ds
+    return day if day in plan.days else None
 
 
 FILE_DAY = "__file_day"
@@ -315,7 +329,7 @@ def _candidates(piece: Piece, judged: Judged, asked: npt.NDArray[np.bool_], plan
             "source": piece.source,
             "line": None if piece.line is None else int(piece.line[row]),
             "text": piece.text(int(row)),
-            "ds": piece.ds,
+            "ds": piece.ds or day_from(int(days[row])),
             "event_id": ids[n],
             "event_day": day_from(int(days[row])),
             "__high": int(high[n]),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -42,20 +44,24 @@ def run(spark: SparkSession, work: Work, *, ranks: int, frame: DataFrame | None 
     """
     ranks = ranks_for(spark, ranks)
     rows = spark.range(0, ranks, 1, ranks) if frame is None else frame.repartition(ranks)
-    on_rank = partial(_on_rank, work=work, local=session.is_local(spark))
-    try:
-        told = rows.mapInArrow(on_rank, report.DDL, barrier=True).collect()
-    except Exception as error:  # (Py4JJavaError here, PySparkException under Connect)
-        lost = _LOST.search(str(error))
-        if lost is None:
-            raise
-        raise RankError(f"rank {lost[1]} was killed or lost: {_cause(str(error))}") from None
+    with tempfile.TemporaryDirectory(prefix="clickmill-ranks-") as folder:
+        on_rank = partial(_on_rank, work=work, meeting=folder if session.is_local(spark) else None)
+        try:
+            told = rows.mapInArrow(on_rank, report.DDL, barrier=True).collect()
+        except Exception as error:  # (Py4JJavaError here, PySparkException under Connect)
+            lost = _LOST.search(str(error))
+            if lost is None:
+                raise
+            raise RankError(f"rank {lost[1]} was killed or lost: {_cause(str(error))}") from None
     found = [Row(row.rank, row.kind, json.loads(row.value), row.data) for row in told]
     return report.checked(sorted(found, key=lambda row: row.rank))
 
 
-def _on_rank(batches: Iterator[pa.RecordBatch], *, work: Work, local: bool) -> Iterator[pa.RecordBatch]:
-    """Joins the ring that rank 0 tells of, does the work, and reports an error before the ring is left."""
+def _on_rank(batches: Iterator[pa.RecordBatch], *, work: Work, meeting: str | None) -> Iterator[pa.RecordBatch]:
+    """Joins the ring that rank 0 tells of, does the work, and reports an error before the ring is left.
+
+    meeting: a folder that all ranks see, on one machine.
+    """
     from pyspark import BarrierTaskContext
 
     context = BarrierTaskContext.get()
@@ -64,8 +70,11 @@ def _on_rank(batches: Iterator[pa.RecordBatch], *, work: Work, local: bool) -> I
     tracker: Any = None
     address: dict[str, Any] = {}
     if rank == 0 and size > 1:
-        tracker, address = ring.start_tracker(size, "127.0.0.1" if local else hosts[0].rpartition(":")[0])
-    address = json.loads(context.allGather(json.dumps(address))[0])
+        tracker, address = ring.start_tracker(size, "127.0.0.1" if meeting else hosts[0].rpartition(":")[0])
+    if meeting is None:
+        address = json.loads(context.allGather(json.dumps(address))[0])
+    elif size > 1:  # (Spark would take a second)
+        address = ring.met(Path(meeting, "tracker"), address)
     told: list[pa.RecordBatch] = []
     try:
         with ring.join(rank, size, address) as joined:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import sys
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +68,7 @@ def join(rank: int, size: int, address: Mapping[str, Any]) -> Iterator[Ring]:
     if size == 1:
         yield SoloRing()
         return
+    _import_xgboost()
     from xgboost import collective
     from xgboost.core import XGBoostError
 
@@ -79,8 +85,35 @@ def join(rank: int, size: int, address: Mapping[str, Any]) -> Iterator[Ring]:
             collective.finalize()
 
 
+def met(place: Path, address: dict[str, Any]) -> dict[str, Any]:
+    """The tracker's address by way of a file: rank 0, who has it, writes it, and all others wait for it."""
+    if address:
+        aside = place.with_suffix(".part")
+        aside.write_text(json.dumps(address), encoding="utf-8")
+        aside.rename(place)
+        return address
+    end = time.monotonic() + TIMEOUT_S
+    while not place.exists():  # (Spark ends this process if rank 0 fails before)
+        if time.monotonic() > end:
+            raise BrokenRingError("rank 0 told no address")
+        time.sleep(0.005)
+    return dict(json.loads(place.read_text(encoding="utf-8")))
+
+
+def _import_xgboost() -> None:
+    """Without what xgboost would load for its estimators, scikit-learn and pandas: a rank starts 2 s earlier."""
+    if "xgboost" in sys.modules or "sklearn" in sys.modules:
+        return
+    sys.modules["sklearn"] = cast(ModuleType, None)  # as if it were not installed
+    try:
+        import xgboost  # noqa: F401
+    finally:
+        del sys.modules["sklearn"]
+
+
 def start_tracker(size: int, host: str) -> tuple[Any, dict[str, Any]]:
     """A tracker for `size` ranks bound to `host`, and the address to join at. Keep it until all have left."""
+    _import_xgboost()
     from xgboost.tracker import RabitTracker
 
     tracker = RabitTracker(n_workers=size, host_ip=host, sortby="task")

@@ -126,6 +126,19 @@ def test_only_the_wanted_columns_are_returned() -> None:
     assert parsed.fields == ()
 
 
+def test_a_byte_order_mark_within_a_file_belongs_to_its_value_wherever_blocks_begin() -> None:
+    form = TextForm("csv", ("a", "b"), ("a", "b"))
+    for data in (b"\xef\xbb\xbfx,1\n", b"y,2\n\xef\xbb\xbfx,1\n"):
+        assert parse(data, form).columns["a"][-1].as_py() == "\ufeffx"
+
+
+def test_a_quoted_value_may_be_as_long_as_a_line() -> None:
+    form = TextForm("csv", ("a", "b"), ("a", "b"), max_line_bytes=2**20)
+    parsed = parse(b'"' + b"x" * 200_000 + b'",1\n', form)
+    assert parsed.refused == ()
+    assert len(parsed.columns["a"][0].as_py()) == 200_000
+
+
 def test_a_header_is_read_without_its_byte_order_mark() -> None:
     assert header_names(b'\xef\xbb\xbfid,"a,b",c', "csv") == ("id", "a,b", "c")
     assert header_names(b'id\t"a', "tsv") == ("id", '"a')

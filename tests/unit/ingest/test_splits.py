@@ -123,6 +123,14 @@ def test_a_header_is_the_first_line_also_when_zipped(tmp_path: Path) -> None:
     assert splits.first_line(str(tmp_path / "b.csv.gz")) == b"x,z"
 
 
+def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("a\n")
+    (tmp_path / "b.tsv").symlink_to(tmp_path / "gone.tsv")
+    for path in (tmp_path, tmp_path / "*.tsv"):
+        with pytest.raises(InputError, match=r"b\.tsv: a link to a file that is not there"):
+            splits.find(str(path), days=())
+
+
 def test_a_file_whose_name_looks_like_a_glob_is_itself(tmp_path: Path) -> None:
     for name in ("log[1].tsv", "log1.tsv"):
         (tmp_path / name).write_text("a\n")

@@ -346,3 +346,31 @@ def test_candidates_are_good_rows_of_the_days_asked_for(tmp_path: Path) -> None:
     found = read(worker.rejects(iter([batch]), plan=p, candidates=True))
     (good,) = [row for row in found if row["reason"] is None]
     assert (good["line"], good["event_id"], good["event_day"], good["text"]) == (2, "k", DAY, lines[0])
+
+
+def test_candidates_may_be_only_such_rows_whose_key_occurs_again(tmp_path: Path) -> None:
+    lines = ["2026-01-01,1,a,1,k", "2026-01-01,1,a,1,l", "2026-01-01,x,a,1,m", "2026-01-01,0,b,1,k"]
+    p = plan(dataset(event_id="key"))
+    batch = text_splits(write(tmp_path / "log.csv", *lines, header="at,click,site,price,key"), p.dataset)
+    again = Counter(row["high"] for row in read(worker.keys(iter([batch]), plan=p)) if row["day"])
+    among = np.array([high for high, times in again.items() if times > 1])
+    found = read(worker.rejects(iter([batch]), plan=p, candidates=True, among=among))
+    assert [(row["line"], row["reason"]) for row in found] == [(4, "bad_label"), (2, None), (5, None)]
+
+
+def test_what_another_day_s_file_refuses_is_that_day_s_to_tell(tmp_path: Path) -> None:
+    """East of Greenwich the first hours of a local day belong to the UTC day before it."""
+    lines = {
+        DAY: ["2026-01-01 12:00,1,a,1,k", "2026-01-01,2,a,1,l"],
+        NEXT: ["2026-01-02 00:30,1,a,1,k", "x", "y,1,a,1,m"],
+    }
+    for day, own in lines.items():
+        write(tmp_path / f"log-{day}.csv", *own, header="at,click,site,price,key")
+    time = {"kind": "column", "column": "at", "timezone": "Europe/Berlin"}
+    p = plan(dataset(event_time=time, event_id="key"))
+    _, rejects, rows = passes(text_splits(tmp_path / "log-{ds}.csv", p.dataset), p)
+    assert [(row["reason"], row["ds"]) for row in rejects] == [("bad_label", DAY)]
+    assert [row["event_time"].hour for row in rows] == [11, 23]
+    batch = text_splits(tmp_path / "log-{ds}.csv", p.dataset)
+    good = [r for r in read(worker.rejects(iter([batch]), plan=p, candidates=True)) if r["reason"] is None]
+    assert [row["ds"] for row in good] == [DAY, DAY]
