@@ -14,7 +14,7 @@ vectors: at its start (no weights, base rate) and at its last one.
   Warm: later fits of the same session.
 - spark.ml, cold: the first fit of a fresh session, `--spark-iterations` long; its objectiveHistory says at
   which iteration it reached the gap, and each iteration is taken to last equally long. Warm: fits of 2 and
-  12 iterations after that give the set-up and the time per iteration.
+  22 iterations after that give the set-up and the time per iteration.
 - scikit-learn (lbfgs, one process) keeps no history: fits of 10, 20, 40, … iterations until one has reached
   the gap, that one's figures (so up to twice what it needs). No fit is begun that would, at the pace of the
   one before it, take longer than `--sklearn-seconds`.

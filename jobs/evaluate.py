@@ -10,7 +10,7 @@ from clickmill.job import Job, Run
 
 def main(run: Run) -> None:
     stretch = run.stretches().test
-    found = entries(run.tables, run.ds, contenders(run.tables, run.ds, run.models))
+    found = entries(run.tables, run.ds, contenders(run.tables, run.ds, run.models), stretch)
     judged = traffic(run.tables, run.cfg, stretch)
     with scored(judged, found, run.cfg) as frame:
         judgements = judge(frame, found, judged, stretch)

@@ -1,12 +1,14 @@
 """sample → models: trains the logistic regressions asked for, each on the ranks of one barrier stage."""
 
 from clickmill.job import Job, Run
-from clickmill.train.logreg.driver import train
+from clickmill.train.logreg.driver import lacking, train
 from clickmill.train.logreg.say import warn_of, words
 
 
 def main(run: Run) -> None:
     stretches = run.stretches()
+    for text in lacking(run.tables, stretches.train):
+        run.say(text)
     trained = []
     for name in run.models:
         if run.cfg.models[name].kind != "logreg":

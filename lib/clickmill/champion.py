@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -69,6 +70,7 @@ def needed_columns(features: DataFrame, found: Sequence[Contender]) -> list[str]
 
 
 def _contender(row: Mapping[str, Any]) -> Contender:
+    stretches = json.loads(row["stretches"] or "{}")
     return Contender(
         model_id=row["model_id"],
         name=row["name"],
@@ -78,4 +80,10 @@ def _contender(row: Mapping[str, Any]) -> Contender:
         correction=row["correction"],
         keep_rate=row["keep_rate"],
         seconds=row["seconds"],
+        trained_until=_end(stretches, "train"),
+        chosen_until=_end(stretches, "validation"),
     )
+
+
+def _end(stretches: Mapping[str, list[str]], name: str) -> datetime | None:
+    return datetime.fromisoformat(stretches[name][1]) if name in stretches else None

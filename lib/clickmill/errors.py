@@ -90,6 +90,10 @@ class UnsupportedTableError(InputError):
     """A Delta feature that files cannot be read with outside Spark; the message names it."""
 
 
+class OverlapError(InputError):
+    """A model would be judged or calibrated on time that it has learned from."""
+
+
 class DegenerateLabelsError(InputError):
     """All labels agree, so that the metric is undefined."""
 

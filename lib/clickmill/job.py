@@ -258,7 +258,10 @@ def _days(job: Job, cfg: Config, arguments: Arguments) -> tuple[date, ...]:
 
 
 def window_days(cfg: Config) -> int:
-    """How many days the three stretches of the split may touch."""
+    """How many days the three stretches of the split touch where the last hour on `--ds` is the day's last.
+
+    Where it is not, train time begins within the day before these: training says so if that day is not there.
+    """
     split = cfg.split
     whole = sum((duration(t) for t in (split.train, split.validation, split.test, split.label_delay)), timedelta())
     return -(-(whole + 2 * duration(split.gap)) // timedelta(days=1))

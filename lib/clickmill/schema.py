@@ -192,6 +192,7 @@ TABLES: dict[str, Table] = {
         columns={
             **_MODEL_KEYS,
             "calibration_id": STRING,
+            "artifact": STRING,
             "method": STRING,
             "parameters": STRING,
             "stretch": STRING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clickmill.calibration import logistic, prior_correction
-from clickmill.errors import KeepRateError
+from clickmill.errors import KeepRateError, OverlapError
 from clickmill.models import artifact
 from clickmill.models.artifact import Model
+from clickmill.split import Stretch
 
 Array = npt.NDArray[np.float64]
 
@@ -33,11 +35,23 @@ class Contender:
     keep_rate: float | None
     seconds: float | None = None
     """Training took so long."""
+    trained_until: datetime | None = None
+    """The end of its train stretch, naive UTC; None: not known."""
+    chosen_until: datetime | None = None
+    """The end of its validation stretch, on which its settings were chosen."""
 
     def __post_init__(self) -> None:
         if self.correction == "prior" and self.keep_rate is None:
             raise KeepRateError(
                 f"{self.model_id}: the model does not say at which keep rate it was trained: it cannot score"
+            )
+
+    def require_unseen(self, stretch: Stretch, what: str, *, learned_until: datetime | None) -> None:
+        """Raises OverlapError where something of it was learned from the time that is to judge it."""
+        if learned_until is not None and learned_until > stretch.start:
+            raise OverlapError(
+                f"{self.model_id} learned from data until {learned_until:%Y-%m-%d %H:%M}, and {what} is {stretch}: "
+                "train and calibrate again with this split"
             )
 
     def model(self) -> Model:

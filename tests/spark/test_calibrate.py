@@ -16,7 +16,7 @@ from judged_day import DS, save_model
 
 from clickmill.calibration import Calibrator
 from clickmill.config import Config
-from clickmill.errors import MissingColumnsError, MissingTableError, NoRowsError
+from clickmill.errors import MissingColumnsError, MissingTableError, NoRowsError, OverlapError
 
 if TYPE_CHECKING:
     from clickmill.tables import Tables
@@ -77,6 +77,36 @@ def test_the_right_model_is_left_alone_and_the_distorted_one_is_put_right(tables
     assert written["calibrator"] == json.loads(row["parameters"])
     calibrator = Calibrator.from_dict(written["calibrator"])
     assert calibrator.slope == pytest.approx(1 / 1.4, abs=0.15)
+
+
+def test_a_backfill_does_not_turn_back_the_calibration_that_serves(tmp_path: Path) -> None:
+    from datetime import datetime, timedelta
+
+    from clickmill.calibrate.driver import Calibrated
+    from clickmill.calibrate.fit import Choice
+    from clickmill.scoring import Contender
+    from clickmill.split import Stretch
+
+    row = save_model(str(tmp_path), "lr")
+    contender = Contender(
+        **{key: row[key] for key in ("model_id", "name", "kind", "artifact", "digest", "correction", "keep_rate")}
+    )
+    served = {}
+    for day in (5, 2, 7):
+        start = datetime(2026, 1, day)
+        choice = Choice(Calibrator("platt", slope=float(day)), {})
+        Calibrated(contender, choice, Stretch(start, start + timedelta(days=1)), 10, 1).write()
+        written = json.loads((Path(row["artifact"]).parent / "calibration.json").read_text())
+        served[day] = written["calibrator"]["slope"]
+    assert served == {5: 5.0, 2: 5.0, 7: 7.0}
+
+
+def test_nothing_is_calibrated_on_time_that_it_was_trained_on(tables: Tables) -> None:
+    model = save_model(tables.warehouse, "lr")
+    model["stretches"] = json.dumps({"train": ["2026-01-08T00:00:00", "2026-01-09T05:00:00"]})
+    write(tables, judged_day.features(judged_day.days(3), 50), model)
+    with pytest.raises(OverlapError, match="2026-01-09 05:00, and validation time is 2026-01-09"):
+        calibrate(tables, "lr")
 
 
 def test_a_rerun_and_another_partitioning_give_the_same_rows(tables: Tables) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import judged_day
@@ -16,7 +17,7 @@ from judged_day import DS, KEEP_RATE, save_model
 from clickmill import metrics
 from clickmill.calibration import Calibrator, prior_correction
 from clickmill.config import Config
-from clickmill.errors import MissingTableError
+from clickmill.errors import MissingTableError, OverlapError
 
 if TYPE_CHECKING:
     from clickmill.job import Run
@@ -52,8 +53,6 @@ def evaluate(tables: Tables, *names: str, **changes: Any) -> Run:
 
 
 def prepare(tables: Tables, log: pa.Table, *models: dict[str, Any], calibrator: Calibrator = PLATT) -> None:
-    import json
-
     judged_day.write_features(tables, log)
     tables.write("models", list(models), replace={"ds": DS})
     rows = [
@@ -62,6 +61,8 @@ def prepare(tables: Tables, log: pa.Table, *models: dict[str, Any], calibrator: 
             "model_id": model["model_id"],
             "run_id": "r",
             "calibration_id": "c-" + model["name"],
+            "artifact": model["digest"],
+            "stretch": json.dumps(["2026-01-08T00:00:00", "2026-01-09T00:00:00"]),
             "method": calibrator.method,
             "parameters": json.dumps(calibrator.to_dict()),
         }
@@ -164,3 +165,29 @@ def test_a_model_that_was_not_calibrated_is_named(tables: Tables) -> None:
     tables.write("models", [model, other], replace={"ds": DS})
     with pytest.raises(MissingTableError, match=r"other-2026-01-10.*run `calibrate` first"):
         evaluate(tables, "lr", "other")
+
+
+def test_a_calibrator_of_another_artifact_is_not_taken_for_its_own(tables: Tables) -> None:
+    model = save_model(tables.warehouse, "lr")
+    prepare(tables, judged_day.features(judged_day.days(2), 50), model)
+    again = save_model(tables.warehouse, "lr", shift=0.1)  # trained again: the same id
+    assert again["model_id"] == model["model_id"]
+    tables.write("models", [again], replace={"ds": DS})
+    with pytest.raises(MissingTableError, match=r"lr-2026-01-10.* as it is now .*run `calibrate` first"):
+        evaluate(tables, "lr")
+
+
+@pytest.mark.parametrize("learned", ["train", "validation", "calibrator"])
+def test_nothing_is_judged_on_time_that_it_learned_from(tables: Tables, learned: str) -> None:
+    model = save_model(tables.warehouse, "lr")
+    own = {"train": ["2026-01-06T00:00:00", "2026-01-08T00:00:00"]}
+    model["stretches"] = json.dumps(own | {learned: ["2026-01-07T00:00:00", "2026-01-09T01:00:00"]})
+    prepare(tables, judged_day.features(judged_day.days(2), 50), model)
+    if learned == "calibrator":
+        rows = tables.rows("calibrations")
+        rows[0]["stretch"] = json.dumps(["2026-01-08T00:00:00", "2026-01-09T01:00:00"])
+        tables.write("calibrations", rows, replace={"ds": DS, "model_id": model["model_id"]})
+    with pytest.raises(
+        OverlapError, match=r"learned from data until 2026-01-09 01:00, and test time is 2026-01-09"
+    ):
+        evaluate(tables, "lr")

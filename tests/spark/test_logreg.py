@@ -24,7 +24,7 @@ from clickmill.models import artifact
 from clickmill.models.logreg import LogregModel
 from clickmill.split import Stretch, Stretches
 from clickmill.train import watch
-from clickmill.train.logreg.driver import train
+from clickmill.train.logreg.driver import lacking, train
 
 if TYPE_CHECKING:
     from clickmill.tables import Tables
@@ -172,6 +172,13 @@ def test_iterations_are_said_while_the_ranks_are_at_work(tables: Tables, monkeyp
     said: list[str] = []
     row = train(tables, config(tables), name="lr", ds=DAYS[2], stretches=STRETCHES, say=said.append)
     assert f"lr: l2 0.001: iteration {json.loads(row['training'])['iterations']}, " in said[-1]
+
+
+def test_days_that_train_time_touches_and_nobody_made_are_told(tables: Tables) -> None:
+    write(tables)
+    assert lacking(tables, STRETCHES.train) == []
+    begun = Stretch(MIDNIGHTS[0] - timedelta(hours=9), MIDNIGHTS[1])
+    assert lacking(tables, begun) == [f"warning: train time is {begun}, and sample has no rows of 2025-12-31"]
 
 
 def test_what_cannot_be_trained_is_refused_by_name(tables: Tables) -> None:

@@ -82,6 +82,20 @@ def test_the_error_is_that_of_the_rank_that_failed(spark: SparkSession, how: str
     _one_failure(spark, how, who, 2)
 
 
+def _busy(_: Batches, ring: Ring) -> Batches:
+    if ring.rank == 1:
+        raise ValueError("the fault of 1")
+    time.sleep(120)  # as long as a large shard takes to read
+    yield report(ring.rank, "done")
+
+
+def test_a_rank_that_fails_while_another_is_far_from_the_next_sum_ends_the_job(spark: SparkSession) -> None:
+    start = time.monotonic()
+    with pytest.raises(RankError, match="rank 1 failed: ValueError: the fault of 1"):
+        driver.run(spark, _busy, ranks=2)
+    assert time.monotonic() - start < 30
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["raise", "kill"])
 def test_it_is_the_right_error_ten_times_of_ten(spark: SparkSession, how: str) -> None:

@@ -47,6 +47,7 @@ class Calibrated(NamedTuple):
             "model_id": self.contender.model_id,
             "run_id": run_id,
             "calibration_id": self.calibration_id,
+            "artifact": self.contender.digest,
             "method": self.choice.calibrator.method,
             "parameters": json.dumps(self.choice.calibrator.to_dict()),
             "stretch": json.dumps([self.stretch.start.isoformat(), self.stretch.end.isoformat()]),
@@ -56,8 +57,11 @@ class Calibrated(NamedTuple):
         }
 
     def write(self) -> None:
-        """Puts `calibration.json` beside the artifact, for scoring without Spark: aside first, then renamed."""
-        content = {
+        """Puts `calibration.json` beside the artifact, for scoring without Spark: aside first, then renamed.
+
+        One of the same artifact that was fitted on later time stays: a backfill does not turn back what serves.
+        """
+        content: dict[str, Any] = {
             "calibration_id": self.calibration_id,
             "artifact": self.contender.digest,
             "calibrator": self.choice.calibrator.to_dict(),
@@ -67,6 +71,9 @@ class Calibrated(NamedTuple):
             "clicks": self.clicks,
         }
         place = Path(self.contender.artifact).parent / CALIBRATION
+        there = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+        if there.get("artifact") == self.contender.digest and there["stretch"][1] > content["stretch"][1]:
+            return
         aside = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
         aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         aside.replace(place)
@@ -78,8 +85,11 @@ def calibrate(
     """A calibrator for each contender, fitted on these rows (validation time, full traffic).
 
     The driver receives at most models × folds × 2^14 cells of whole numbers, so that the result does
-    not hang on the partitioning. Raises NoRowsError for an empty stretch, MissingColumnsError.
+    not hang on the partitioning. Raises NoRowsError for an empty stretch, MissingColumnsError, OverlapError
+    for a model that was trained on rows of it.
     """
+    for contender in contenders:
+        contender.require_unseen(stretch, "validation time", learned_until=contender.trained_until)
     rows = features.select("event_id", "label", *needed_columns(features, contenders))
     count = partial(worker.count, contenders=tuple(contenders), folds=conf.folds, seed=conf.seed)
     counted = rows.mapInArrow(count, from_arrow_schema(worker.CELLS)).groupBy("model_id", "cell")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -70,18 +70,24 @@ class Judgement(NamedTuple):
         return {name: own[name] for name in FIGURES}
 
 
-def entries(tables: Tables, ds: date, contenders: Sequence[Contender]) -> tuple[Entry, ...]:
+def entries(tables: Tables, ds: date, contenders: Sequence[Contender], stretch: Stretch) -> tuple[Entry, ...]:
     """The contenders with the calibrators fitted for `ds`.
 
-    Raises MissingTableError where one has none, or has one of another artifact of the same model id.
+    Raises MissingTableError where one has none of its very artifact, OverlapError where a model or its
+    calibrator learned from rows of `stretch`, on which it is to be judged.
     """
     ids = [one.model_id for one in contenders]
     found = {row["model_id"]: row for row in tables.rows("calibrations", days=[ds], where={"model_id": ids})}
-    missing = [name for name in ids if name not in found]
+    missing = [one.model_id for one in contenders if found.get(one.model_id, {}).get("artifact") != one.digest]
     if missing:
         raise MissingTableError(
-            f"{tables.path('calibrations')}: nothing for {', '.join(missing)} on {ds}; run `calibrate` first"
+            f"{tables.path('calibrations')}: nothing for {', '.join(missing)} as it is now on {ds}; "
+            "run `calibrate` first"
         )
+    for one in contenders:
+        calibrated_until = datetime.fromisoformat(json.loads(found[one.model_id]["stretch"])[1])
+        for until in (one.trained_until, one.chosen_until, calibrated_until):
+            one.require_unseen(stretch, "test time", learned_until=until)
     return tuple(
         Entry(
             one,

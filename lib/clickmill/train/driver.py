@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from clickmill import session
 from clickmill.errors import NotEnoughSlotsError, RankError
 from clickmill.train import report, ring
-from clickmill.train.report import Row
+from clickmill.train.report import RankFailedError, Row
 from clickmill.train.ring import BrokenRingError, Ring
 
 Work = Callable[[Iterator[pa.RecordBatch], Ring], Iterator[pa.RecordBatch]]
@@ -39,7 +39,7 @@ def run(spark: SparkSession, work: Work, *, ranks: int, frame: DataFrame | None 
     """Runs `work` on every rank of one barrier stage and returns what they report, by rank.
 
     frame: rows that Spark hands to the ranks; without it they get none and read their own. Raises the
-    first rank's own error (see `report.checked`), RankError with the number of a rank that was killed.
+    error of the rank that failed (see `report.raised_in`), RankError with the number of a rank that was killed.
     The stage is a result stage, which Spark does not try again.
     """
     ranks = ranks_for(spark, ranks)
@@ -49,7 +49,9 @@ def run(spark: SparkSession, work: Work, *, ranks: int, frame: DataFrame | None 
         try:
             told = rows.mapInArrow(on_rank, report.DDL, barrier=True).collect()
         except Exception as error:  # (Py4JJavaError here, PySparkException under Connect)
-            lost = _LOST.search(str(error))
+            failed, lost = report.raised_in(str(error)), _LOST.search(str(error))
+            if failed is not None:
+                raise failed from None
             if lost is None:
                 raise
             raise RankError(f"rank {lost[1]} was killed or lost: {_cause(str(error))}") from None
@@ -58,7 +60,7 @@ def run(spark: SparkSession, work: Work, *, ranks: int, frame: DataFrame | None 
 
 
 def _on_rank(batches: Iterator[pa.RecordBatch], *, work: Work, meeting: str | None) -> Iterator[pa.RecordBatch]:
-    """Joins the ring that rank 0 tells of, does the work, and reports an error before the ring is left.
+    """Joins the ring that rank 0 tells of and does the work. Its own error fails its task; a broken ring does not.
 
     meeting: a folder that all ranks see, on one machine.
     """
@@ -81,11 +83,13 @@ def _on_rank(batches: Iterator[pa.RecordBatch], *, work: Work, meeting: str | No
             try:
                 told = list(work(batches, joined))
             except BrokenRingError as error:
-                told = [report.failed(rank, error, broken=True)]
-            except Exception as error:  # noqa: BLE001  (whatever it is, the driver must hear this rank's own)
-                told = [report.failed(rank, error, broken=False)]
+                told = [report.broken(rank, error)]
+            except Exception as error:
+                raise RankFailedError.of(rank, error) from error
+    except RankFailedError:
+        raise
     except Exception as error:  # noqa: BLE001  (joining or leaving failed: a neighbour is gone)
-        told = told or [report.failed(rank, error, broken=True)]
+        told = told or [report.broken(rank, error)]
     if tracker is not None:
         ring.stop_tracker(tracker)
     for _ in batches:  # Spark ends a Python worker that leaves rows unread, and all that it had loaded

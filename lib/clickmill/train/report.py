@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -14,7 +14,9 @@ from clickmill.errors import InputError, RankError
 
 SCHEMA = pa.schema([("rank", pa.int32()), ("kind", pa.string()), ("value", pa.string()), ("data", pa.binary())])
 DDL = "rank int, kind string, value string, data binary"
-ERROR, BROKEN = "error", "broken ring"
+BROKEN = "broken ring"
+_MARK = "clickmill rank failed: "
+_FAILED = re.compile(_MARK + r"(\{.*\})")
 
 
 class Row(NamedTuple):
@@ -30,31 +32,44 @@ def report(rank: int, kind: str, *, value: Any = None, data: bytes | None = None
     return pa.RecordBatch.from_pylist([row], schema=SCHEMA)
 
 
-def failed(rank: int, error: BaseException, *, broken: bool) -> pa.RecordBatch:
-    """That a rank ended with an error just now: its own, or (`broken`) that a neighbour left the ring."""
-    text = str(error).strip() or type(error).__name__
-    value = {"name": type(error).__name__, "text": text, "at": time.time()}
-    return report(rank, BROKEN if broken else ERROR, value=value)
+class RankFailedError(Exception):
+    """A rank's own error, as what its task fails with: the stage ends at once, whatever the others are doing."""
+
+    @classmethod
+    def of(cls, rank: int, error: BaseException) -> RankFailedError:
+        """In a form that `raised_in` finds again in what Spark says of the task."""
+        return cls(_MARK + json.dumps(_said(rank, error)))
+
+
+def raised_in(text: str) -> Exception | None:
+    """The error of the rank whose task failed, from Spark's account of it; None where it tells of none.
+
+    An InputError of ours comes back as itself (a retry cannot help), anything else as RankError.
+    """
+    found = _FAILED.search(text)
+    return _error(json.loads(found[1])) if found else None
+
+
+def broken(rank: int, error: BaseException) -> pa.RecordBatch:
+    """That a neighbour left the ring: it has the error that matters, or was killed."""
+    return report(rank, BROKEN, value=_said(rank, error))
 
 
 def checked(rows: Iterable[Row]) -> list[Row]:
-    """The rows, unless one tells of an error: then the first that a rank made itself is raised.
-
-    A broken ring is somebody else's error, and is raised only where nobody has one of their own, however early
-    it was noticed. First is by the hosts' clocks; errors of the same moment go by rank. An InputError of ours
-    comes back as itself (a retry cannot help), anything else as RankError.
-    """
+    """The rows, unless the ring broke and no rank failed: then RankError is raised, by the first rank's words."""
     found = list(rows)
-    for kind in (ERROR, BROKEN):
-        told = sorted((row for row in found if row.kind == kind), key=lambda row: (row.value["at"], row.rank))
-        if told:
-            raise _error(told[0])
+    told = [row for row in found if row.kind == BROKEN]
+    if told:
+        raise _error(told[0].value)
     return found
 
 
-def _error(row: Row) -> Exception:
-    name, text = row.value["name"], row.value["text"]
-    kind = getattr(errors, name, None)
+def _said(rank: int, error: BaseException) -> dict[str, Any]:
+    return {"rank": rank, "name": type(error).__name__, "text": str(error).strip() or type(error).__name__}
+
+
+def _error(said: Mapping[str, Any]) -> Exception:
+    kind = getattr(errors, said["name"], None)
     if isinstance(kind, type) and issubclass(kind, InputError):
-        return kind(text)
-    return RankError(f"rank {row.rank} failed: {name}: {text}")
+        return kind(said["text"])
+    return RankError(f"rank {said['rank']} failed: {said['name']}: {said['text']}")

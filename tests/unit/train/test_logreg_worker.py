@@ -22,6 +22,7 @@ from clickmill.errors import DegenerateLabelsError, KeepRateError, NoRowsError
 from clickmill.hashing import rare_hash, to_index
 from clickmill.models.logreg import key_bits
 from clickmill.train.logreg import worker
+from clickmill.train.logreg.say import warn_of
 from clickmill.train.logreg.worker import Fitted, WarmStart, fit
 from clickmill.train.ring import SoloRing
 
@@ -216,6 +217,17 @@ def test_the_l2_that_judges_validation_time_best_is_taken() -> None:
     assert fitted.figures["l2"] == min(alone, key=alone.__getitem__) == 1e-3
     for found in fitted.figures["per_l2"]:
         assert found["validation_log_loss"] == pytest.approx(alone[found["l2"]], rel=1e-4)
+        assert found["converged"]
+
+
+def test_an_l2_that_did_not_converge_and_lost_is_named() -> None:
+    batch, other = log(3000), log(3000, seed=5)
+    figures = fit(Held([batch], [other]), SoloRing(), task(l2=(3e-2, 1e-9), max_iterations=15)).figures
+    assert figures["l2"] == 3e-2
+    assert figures["converged"]
+    assert [found["converged"] for found in figures["per_l2"]] == [True, False]
+    (warning,) = warn_of({"name": "lr", "training": json.dumps(figures)})
+    assert "l2 0.03 was chosen against 1e-09, which did not converge" in warning
 
 
 def test_rare_and_unseen_values_share_the_rare_weight() -> None:

@@ -1,8 +1,7 @@
-"""Which of several errors the driver raises."""
+"""Which error the driver raises when ranks fail."""
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import pyarrow as pa
@@ -10,7 +9,7 @@ import pytest
 
 from clickmill.errors import KeepRateError, RankError
 from clickmill.train import report
-from clickmill.train.report import Row, checked, failed
+from clickmill.train.report import RankFailedError, Row, broken, checked, raised_in
 from clickmill.train.ring import BrokenRingError
 
 
@@ -20,9 +19,11 @@ def row(batch: pa.RecordBatch) -> Row:
     return Row(told["rank"], told["kind"], json.loads(told["value"]), told["data"])
 
 
-def raised_at(monkeypatch: pytest.MonkeyPatch, second: float, rank: int, error: Exception) -> Row:
-    monkeypatch.setattr(report.time, "time", lambda: second)
-    return row(failed(rank, error, broken=isinstance(error, BrokenRingError)))
+def told_by_spark(rank: int, error: Exception) -> str:
+    """What Spark makes of a failed task."""
+    return (
+        f"Stage failed because barrier task 1 finished.\nTraceback:\n{RankFailedError.of(rank, error)}\n\tat org.x"
+    )
 
 
 def test_rows_without_an_error_come_back() -> None:
@@ -30,29 +31,16 @@ def test_rows_without_an_error_come_back() -> None:
     assert checked(rows) == rows
 
 
-def test_the_first_error_in_time_is_raised_whatever_its_rank_or_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [
-        raised_at(monkeypatch, 12.0, 0, ValueError("a consequence")),
-        raised_at(monkeypatch, 11.0, 1, BrokenRingError("a neighbour left")),
-        raised_at(monkeypatch, 11.5, 2, ValueError("the culprit")),
-    ]
-    for order in itertools.permutations(rows):
-        with pytest.raises(RankError, match="rank 2 failed: ValueError: the culprit"):
-            checked(order)
+def test_a_rank_s_own_error_is_found_in_what_spark_says() -> None:
+    found = raised_in(told_by_spark(2, ValueError('a "fault" {of two}\nlines é')))
+    assert isinstance(found, RankError)
+    assert str(found) == 'rank 2 failed: ValueError: a "fault" {of two}\nlines é'
+    assert isinstance(raised_in(told_by_spark(0, KeepRateError("two rates"))), KeepRateError)
+    assert str(raised_in(told_by_spark(1, RuntimeError()))) == "rank 1 failed: RuntimeError: RuntimeError"
+    assert raised_in("Python worker exited unexpectedly (crashed)") is None
 
 
-def test_a_broken_ring_never_masks_the_error_that_broke_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [
-        raised_at(monkeypatch, 1.0, 0, BrokenRingError("noticed early, by a clock that is slow")),
-        raised_at(monkeypatch, 9.0, 1, KeepRateError("two rates")),
-    ]
-    with pytest.raises(KeepRateError, match="two rates"):
-        checked(rows)
-    with pytest.raises(RankError, match="rank 0 failed: BrokenRingError"):
-        checked(rows[:1])
-
-
-def test_errors_of_the_same_moment_go_by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [raised_at(monkeypatch, 5.0, rank, ValueError(f"of {rank}")) for rank in (2, 1, 3)]
-    with pytest.raises(RankError, match="rank 1 failed: ValueError: of 1"):
+def test_a_ring_that_broke_for_no_reason_told_is_an_error_too() -> None:
+    rows = [row(report.report(0, "done")), row(broken(1, BrokenRingError("a neighbour left")))]
+    with pytest.raises(RankError, match="rank 1 failed: BrokenRingError: a neighbour left"):
         checked(rows)

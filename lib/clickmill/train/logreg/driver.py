@@ -66,6 +66,15 @@ class Handed:
         return self._parts[1]
 
 
+def lacking(tables: Tables, train: Stretch) -> list[str]:
+    """A warning where train time touches days that `sample` has not: shorter than asked for, it is trained on."""
+    there = set(tables.days("sample"))
+    absent = [day.isoformat() for day in train.days if day not in there]
+    if not absent:
+        return []
+    return [f"warning: train time is {train}, and sample has no rows of {', '.join(absent)}"]
+
+
 def train(
     tables: Tables,
     cfg: Config,

@@ -30,6 +30,16 @@ def warn_of(row: Mapping[str, Any]) -> list[str]:
             f"a gradient of {left:.1e} of the base rate's; "
             "raise max_iterations or l2"
         )
+    rivals = [
+        f"{tried['l2']:g}"
+        for tried in figures["per_l2"]
+        if not tried["converged"] and tried["l2"] != figures["l2"]
+    ]
+    if rivals:
+        warnings.append(
+            f"warning: {row['name']}: l2 {figures['l2']:g} was chosen against {', '.join(rivals)}, which did not "
+            "converge; raise max_iterations"
+        )
     if not figures["validation_rows"]:
         warnings.append(f"warning: {row['name']}: validation time has no rows, so its NE there is unknown")
     return warnings

@@ -121,7 +121,7 @@ def fit(source: Source, ring: Ring, task: Task, *, say: Say | None = None) -> Fi
     fitted.figures |= {
         "train_log_loss": training_loss,
         "train_ne": training_ne,
-        **judged.figures([l2 for l2, _ in path], best),
+        **judged.figures(path, best),
         "active": len(active),
         "ranks": ring.size,
         "non_zeros": int(np.count_nonzero(wholes[best][1:-1])),
@@ -217,16 +217,20 @@ class Judged(NamedTuple):
     weight: float
     clicks: float
 
-    def figures(self, l2: list[float], best: int) -> dict[str, Any]:
+    def figures(self, path: list[tuple[float, Solution]], best: int) -> dict[str, Any]:
+        tried = [
+            {"l2": l2, "iterations": found.iterations, "converged": found.converged, "stopped": found.stopped}
+            for l2, found in path
+        ]
         if not self.weight:
-            return {"validation_rows": 0, "validation_log_loss": None, "validation_ne": None, "per_l2": []}
+            return {"validation_rows": 0, "validation_log_loss": None, "validation_ne": None, "per_l2": tried}
         loss = float(self.losses[best])
         return {
             "validation_rows": int(self.weight),
             "validation_clicks": int(self.clicks),
             "validation_log_loss": loss,
             "validation_ne": _normalized(loss, self.clicks / self.weight),
-            "per_l2": [{"l2": a, "validation_log_loss": float(b)} for a, b in zip(l2, self.losses, strict=True)],
+            "per_l2": [a | {"validation_log_loss": float(b)} for a, b in zip(tried, self.losses, strict=True)],
         }
 
 
