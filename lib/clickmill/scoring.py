@@ -50,8 +50,8 @@ class Contender:
         """Raises OverlapError where something of it was learned from the time that is to judge it."""
         if learned_until is not None and learned_until > stretch.start:
             raise OverlapError(
-                f"{self.model_id} learned from data until {learned_until:%Y-%m-%d %H:%M}, and {what} is {stretch}: "
-                "train and calibrate again with this split"
+                f"{self.model_id} learned from data until {learned_until:%Y-%m-%d %H:%M}, and {what} is "
+                f"{stretch}: train and calibrate again with this split"
             )
 
     def model(self) -> Model:
