@@ -70,7 +70,7 @@ def needed_columns(features: DataFrame, found: Sequence[Contender]) -> list[str]
 
 
 def _contender(row: Mapping[str, Any]) -> Contender:
-    stretches = json.loads(row["stretches"] or "{}")
+    stretches = json.loads(row.get("stretches") or "{}")
     return Contender(
         model_id=row["model_id"],
         name=row["name"],

@@ -20,7 +20,7 @@ from clickmill.scoring import Contender
 
 def entry(tmp_path: Path, name: str = "lr", shift: float = 0.0) -> Entry:
     row = judged_day.save_model(str(tmp_path), name, shift=shift)
-    contender = Contender(**{key: row[key] for key in Contender.__dataclass_fields__})
+    contender = Contender(**{key: row[key] for key in Contender.__dataclass_fields__ if key in row})
     return Entry(contender, Calibrator("platt", slope=0.9, shift=0.1), "c1")
 
 
