@@ -153,7 +153,7 @@ class LogregSpec(Strict):
     """Values seen fewer times than this in the training stretch are folded into the slot's rare value."""
     correction: Literal["prior", "weight"] = "prior"
     """`prior` trains unweighted and corrects p; `weight` trains with the weights and is never corrected."""
-    max_iterations: int = Field(200, ge=1)
+    max_iterations: int = Field(500, ge=1)
     tolerance: float = Field(1e-6, gt=0)
     """Converged when the gradient norm fell by this factor and the objective changes relatively by less."""
     warm_start: str | None = None

@@ -19,7 +19,7 @@ from clickmill.scoring import Contender
 
 def contender(tmp_path: Path, **wrong: float) -> Contender:
     row = judged_day.save_model(str(tmp_path), "lr", **wrong)
-    return Contender(**{key: row[key] for key in Contender.__dataclass_fields__})
+    return Contender(**{key: row[key] for key in Contender.__dataclass_fields__ if key in row})
 
 
 def batches(table: pa.Table, rows: int) -> list[pa.RecordBatch]:
@@ -57,6 +57,6 @@ def test_a_model_without_a_keep_rate_does_not_score(tmp_path: Path) -> None:
 
 def test_a_model_trained_with_weights_is_not_corrected(tmp_path: Path) -> None:
     row = judged_day.save_model(str(tmp_path), "lr", correction="weight")
-    one = Contender(**{key: row[key] for key in Contender.__dataclass_fields__})
+    one = Contender(**{key: row[key] for key in Contender.__dataclass_fields__ if key in row})
     p = np.array([0.1, 0.5])
     assert one.prior_corrected(p).tolist() == p.tolist()
