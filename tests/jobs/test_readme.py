@@ -52,6 +52,12 @@ def test_its_make_targets_are_there():
         assert {one or other for one, other in named} <= known
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """Or `make verify`, which collects them all at once, collects none."""
+    names = [path.name for path in Path("tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_its_table_of_jobs_is_that_of_jobs():
     named = set(re.findall(r"^\| `(\w+)` \|", section("Running it"), re.MULTILINE))
     assert named == {path.stem for path in (ROOT / "jobs").glob("[a-z]*.py")}
