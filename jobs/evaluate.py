@@ -4,19 +4,21 @@ For every model of the day by --models, and for the champion.
 """
 
 from clickmill.champion import contenders
-from clickmill.evaluate.driver import entries, judge, scored, store, traffic
+from clickmill.evaluate.driver import entries, judge, plan_of, scored, store, traffic
 from clickmill.job import Job, Run
 
 
 def main(run: Run) -> None:
-    stretch = run.stretches().test
-    found = entries(run.tables, run.ds, contenders(run.tables, run.ds, run.models), stretch)
-    judged = traffic(run.tables, run.cfg, stretch)
-    with scored(judged, found, run.cfg) as frame:
-        judgements = judge(frame, found, judged, stretch)
-        written = store(run.tables, run.ds, frame, judgements, run_id=run.run_id)
-    run.count(rows_in=judgements[0].rows, rows_out=written["predictions"].rows)
-    run.result |= {"models": [one.for_json() for one in judgements], "decision": None, "report": None}
+    stretches = run.stretches()
+    found = entries(run.tables, run.ds, contenders(run.tables, run.ds, run.models), stretches.test)
+    judged = traffic(run.tables, run.cfg, stretches.test)
+    plan = plan_of(run.tables, run.cfg, judged, found, train=stretches.train, test=stretches.test)
+    with scored(judged, plan) as frame:
+        judgement = judge(frame, plan, judged, stretches.test, min_clicks=run.cfg.judge.min_clicks)
+        written = store(run.tables, run.cfg, run.ds, frame, judgement)
+    run.count(rows_in=judgement.rows, rows_out=written["predictions"].rows)
+    models = [one.for_json() for one in judgement.models]
+    run.result |= {"models": models, "decision": None, "report": None}
 
 
 JOB = Job("evaluate", main, works_on="window")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clickmill.calibration import expit
-from clickmill.config import LogregSpec
+from clickmill.config import Columns, LogregSpec
 from clickmill.dataset import Dataset, Source
 from clickmill.hashing import hash_slot
 from clickmill.models import artifact
@@ -30,6 +30,8 @@ DATASET = Dataset.model_validate(
         "label": "click",
         "event_time": {"kind": "column", "column": "time"},
         "slots": ["ad"],
+        "numbers": ["price"],
+        "carry": ["user"],
     }
 )
 
@@ -49,6 +51,8 @@ def features(days: tuple[date, ...], rows_a_day: int, *, seed: int = 0) -> pa.Ta
             "event_time": pa.array(moment, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC")),
             "label": (rng.random(n) < truth).astype(np.int8),
             "s_ad": pa.array(hashes[ad], pa.int32()),
+            "n_price": (ad % 10).astype(np.float32),
+            "c_user": pa.array([f"u{user}" for user in (np.arange(n) % 150).tolist()]),
             "c_p_true": truth,
             "ds": pa.array(day, pa.date32()),
         }
@@ -79,7 +83,7 @@ def save_model(
 ) -> dict[str, Any]:
     """The true model as one trained at `keep_rate` would say it, distorted; returns its row of `models`."""
     weights = slope * LOGITS + shift - (np.log(keep_rate) if correction == "prior" else 0.0)
-    spec = LogregSpec(kind="logreg", bits=32)
+    spec = LogregSpec(kind="logreg", bits=32, columns=Columns(numbers=()))
     card = Card(
         model_id=f"{name}-{ds}-00000000",
         name=name,

@@ -7,7 +7,6 @@ for what they have in common; all models of a day see the same W, so that differ
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,23 +20,10 @@ MIN_UNITS = 30
 """With fewer units than these there is no interval."""
 MAX_LOST = 0.01
 """Share of the replicates that may be undefined (one class alone); with more there is no interval."""
-_MOST = 12
-"""Greatest count that is drawn: more has a chance of 6e-11."""
-_CDF = np.cumsum([math.exp(-1) / math.factorial(k) for k in range(_MOST)])
-_THRESHOLDS = np.round(_CDF * 2.0**32).astype(np.uint64)
-"""P(W ≤ k)·2^32."""
-_UNSURE = 255
-
-
-def _by_first_bits() -> NDArray[np.uint8]:
-    """The count that the first 12 of the 32 bits give; _UNSURE where the others decide."""
-    first = np.arange(2**12, dtype=np.uint64) << np.uint64(20)
-    least = np.searchsorted(_THRESHOLDS, first, side="right")
-    most = np.searchsorted(_THRESHOLDS, first + np.uint64(2**20 - 1), side="right")
-    return np.where(least == most, least, _UNSURE).astype(np.uint8)
-
-
-_TABLES = (_by_first_bits(), _THRESHOLDS)
+_RISES = tuple(np.uint16(rise) for rise in (24109, 48219, 60273, 64292, 65296, 65497, 65531, 65535))
+"""P(W ≤ k)·2^16 for k = 0 to 7, rounded. What is drawn has a mean of exactly 1 and a variance of 0.99997; a count
+above 8, of chance 1e-6, is never drawn."""
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 Array = NDArray[np.float64]
 Keys = NDArray[np.uint64]
@@ -64,8 +50,13 @@ def block_keys(micros: NDArray[np.int64], hours: int, seed: int) -> Keys:
 
 def poisson(keys: Keys, replicates: int) -> NDArray[np.uint8]:
     """How often each row counts in each replicate: (n, replicates), the draws that `Replicates.add` sums."""
-    counts: NDArray[np.uint8] = _draw(keys, replicates, *_TABLES)
+    counts: NDArray[np.uint8] = _draw(keys, replicates)
     return counts
+
+
+def add_draws(keys: Keys, groups: NDArray[np.int32], statistics: Array, sums: Array) -> None:
+    """Adds n rows to sums (groups, statistics, replicates), as `Replicates.add` does."""
+    _add(keys, groups, np.ascontiguousarray(statistics), sums)
 
 
 @dataclass
@@ -91,7 +82,7 @@ class Replicates:
         statistics: (n, k), what is summed, sampling weights in it. Costs n·(c·k + 1)·replicates operations,
         memory that hangs on no n.
         """
-        _add(keys, groups, np.ascontiguousarray(statistics), self.sums, *_TABLES)
+        add_draws(keys, groups, statistics, self.sums)
         for group in np.unique(groups[groups >= 0]):
             if len(self.units[group]) < MIN_UNITS:
                 found = keys[(groups == group).any(axis=1)]
@@ -123,43 +114,40 @@ def interval(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _word(key, pair):  # type: ignore[no-untyped-def]
-    """64 bits for two replicates: the unit's own stream of splitmix64 at the place `pair`."""
-    return splitmix64(key + pair * np.uint64(0x9E3779B97F4A7C15))
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _count(bits, table, thresholds):  # type: ignore[no-untyped-def]
-    """The Poisson(1) count of 32 uniform bits."""
-    count = table[bits >> np.uint64(20)]
-    if count == _UNSURE:
-        count = np.uint8(0)
-        while count < len(thresholds) and bits >= thresholds[count]:
-            count += np.uint8(1)
-    return count
+def _counts(key, words, lanes, counts):  # type: ignore[no-untyped-def]
+    """Fills counts (4·w,) from the unit's own stream of w words, each of which gives four 16-bit lanes."""
+    for w in range(len(words)):
+        words[w] = splitmix64(key + np.uint64(w) * _GOLDEN)
+    for r in range(len(lanes)):
+        u = lanes[r]
+        count = np.uint16(u >= _RISES[0]) + np.uint16(u >= _RISES[1]) + np.uint16(u >= _RISES[2])
+        count += np.uint16(u >= _RISES[3]) + np.uint16(u >= _RISES[4]) + np.uint16(u >= _RISES[5])
+        counts[r] = np.uint16(count + np.uint16(u >= _RISES[6]) + np.uint16(u >= _RISES[7]))
 
 
 @njit(cache=True, nogil=True)
-def _draw(keys, replicates, table, thresholds):  # type: ignore[no-untyped-def]
+def _draw(keys, replicates):  # type: ignore[no-untyped-def]
+    words = np.empty((replicates + 3) >> 2, np.uint64)
+    lanes, counts = words.view(np.uint16), np.empty(4 * len(words), np.uint16)
     out = np.empty((len(keys), replicates), np.uint8)
     for i in range(len(keys)):
+        _counts(keys[i], words, lanes, counts)
         for r in range(replicates):
-            word = _word(keys[i], np.uint64(r >> 1))
-            bits = word >> np.uint64(32) if r & 1 else word & np.uint64(0xFFFFFFFF)
-            out[i, r] = _count(bits, table, thresholds)
+            out[i, r] = counts[r]
     return out
 
 
 @njit(cache=True, nogil=True)
-def _add(keys, groups, statistics, sums, table, thresholds):  # type: ignore[no-untyped-def]
+def _add(keys, groups, statistics, sums):  # type: ignore[no-untyped-def]
     replicates = sums.shape[2]
-    counts = np.zeros(replicates + 1)
+    words = np.empty((replicates + 3) >> 2, np.uint64)
+    lanes, counts = words.view(np.uint16), np.empty(4 * len(words), np.uint16)
+    times = np.empty(replicates)
     for i in range(len(keys)):
         if i == 0 or keys[i] != keys[i - 1]:
-            for pair in range((replicates + 1) >> 1):
-                word = _word(keys[i], np.uint64(pair))
-                counts[2 * pair] = _count(word & np.uint64(0xFFFFFFFF), table, thresholds)
-                counts[2 * pair + 1] = _count(word >> np.uint64(32), table, thresholds)
+            _counts(keys[i], words, lanes, counts)
+            for r in range(replicates):
+                times[r] = counts[r]
         for c in range(groups.shape[1]):
             group = groups[i, c]
             if group < 0:
@@ -170,4 +158,4 @@ def _add(keys, groups, statistics, sums, table, thresholds):  # type: ignore[no-
                     continue
                 row = sums[group, k]
                 for r in range(replicates):
-                    row[r] += value * counts[r]
+                    row[r] += value * times[r]

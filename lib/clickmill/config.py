@@ -181,6 +181,61 @@ class Calibration(Strict):
     min_block_clicks: int = Field(20, ge=1)
 
 
+class Slice(Strict):
+    """One way of cutting the judged rows into groups, each judged apart."""
+
+    kind: Literal["values", "buckets", "hour", "day", "seen"]
+    """A carried column's commonest values, a number's buckets, the hour of day, the day, whether a slot's value
+    stood in training time."""
+    column: str | None = None
+    """What is cut: a carried column, a number, a slot; none for hour and day."""
+    top: int = Field(10, ge=1, le=1000)
+    """values: how many of the commonest; the rest are `__other__`."""
+    edges: tuple[float, ...] = ()
+    """buckets: rising; the bucket is how many edges are ≤ x."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Slice:
+        if (self.kind in ("hour", "day")) != (self.column is None):
+            raise ValueError(f"{self.kind}: {'no column is' if self.column else 'a column must be'} named")
+        if (self.kind == "buckets") != bool(self.edges):
+            raise ValueError("edges are needed for buckets, and only there")
+        if any(low >= high for low, high in itertools.pairwise(self.edges)):
+            raise ValueError("bucket edges must rise")
+        return self
+
+
+class Judge(Strict):
+    """How `evaluate` judges: what has intervals, and which groups of rows are judged apart."""
+
+    replicates: int = Field(200, ge=0, le=10_000)
+    """Of the bootstrap; 0: no intervals."""
+    unit: str = "impression"
+    """What is drawn together: impression, hour, day, or a carried column such as the user's."""
+    seed: int = Field(42, ge=0, lt=2**32)
+    slices: tuple[Slice, ...] = ()
+    min_clicks: int = Field(200, ge=1)
+    """A slice with fewer gets figures, but no verdict."""
+
+
+class Gate(Strict):
+    """What `promote` asks of a challenger."""
+
+    min_gain: float = Field(0.0005, ge=0)
+    """By so much NE must be proven lower than the champion's."""
+    calibration_band: tuple[float, float] = (0.95, 1.05)
+    """The calibration ratio's interval must lie inside."""
+    slice_tolerance: float = Field(0.01, ge=0)
+    """Relative loss of NE above which a slice that is proven so refuses."""
+
+    @field_validator("calibration_band")
+    @classmethod
+    def _around_one(cls, band: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= band[0] < 1 < band[1]:
+            raise ValueError("calibration_band must lie around 1, such as [0.95, 1.05]")
+        return band
+
+
 class Predictions(Strict):
     keep: Literal["all", "none"] | float = "all"
     """What of `predictions` is stored: all, none, or a keyed share in (0, 1)."""
@@ -257,6 +312,8 @@ class Config(Strict):
     split: Split = Split()
     models: dict[str, ModelSpec] = Field(default_factory=dict)
     calibration: Calibration = Calibration()
+    judge: Judge = Judge()
+    gate: Gate = Gate()
     predictions: Predictions = Predictions()
     score: Score = Score()
     simulate: Simulate = Simulate()
@@ -280,6 +337,21 @@ class Config(Strict):
             message = f"{unknown[0]!r} is no number of the data set; its numbers are {', '.join(known)}"
             raise misfit(message + nearest(unknown[0], known), "features", "number_edges", unknown[0])
         return self
+
+    @model_validator(mode="after")
+    def _judge_fits(self) -> Config:
+        known = {"values": self.dataset.carry, "buckets": self.dataset.numbers, "seen": self.dataset.slots}
+        for one in self.judge.slices:
+            if one.column is not None and one.column not in known[one.kind]:
+                self._refuse_column(one.column, known[one.kind], "slices", one.kind)
+        if self.judge.unit not in ("impression", "hour", "day", *self.dataset.carry):
+            self._refuse_column(self.judge.unit, self.dataset.carry, "unit", "unit")
+        return self
+
+    def _refuse_column(self, column: str, known: tuple[str, ...], key: str, kind: str) -> None:
+        where = {"buckets": "numbers", "seen": "slots"}.get(kind, "carry")
+        message = f"{column!r} is not among dataset.{where}, {', '.join(known) or 'which is empty'}"
+        raise misfit(message + nearest(column, known), "judge", key)
 
     @property
     def warehouse_is_catalog(self) -> bool:

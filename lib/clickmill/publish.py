@@ -10,7 +10,7 @@ import clickmill
 from clickmill.job import Run
 from clickmill.report.data import RunInfo
 from clickmill.report.driver import collect, save
-from clickmill.report.terminal import leaderboard
+from clickmill.report.terminal import differences, leaderboard
 
 
 def publish(run: Run, model_ids: tuple[str, ...]) -> None:
@@ -32,4 +32,7 @@ def publish(run: Run, model_ids: tuple[str, ...]) -> None:
     run.result["report"] = path
     if not run.progress.quiet:
         Console().print(leaderboard(data))
-        Console(soft_wrap=True, highlight=False, markup=False).print(f"report: {path}")
+        plain = Console(soft_wrap=True, highlight=False, markup=False)
+        for line in differences(data):
+            plain.print(line)
+        plain.print(f"report: {path}")

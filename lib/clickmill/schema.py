@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 STRING, INT, LONG, DOUBLE = pa.string(), pa.int32(), pa.int64(), pa.float64()
+DOUBLES = pa.list_(DOUBLE)
 TIME, DAY, TINY, FLAG = pa.timestamp("us", tz="UTC"), pa.date32(), pa.int8(), pa.bool_()
 
 
@@ -252,6 +253,38 @@ TABLES: dict[str, Table] = {
         },
         partition_by=("ds", "model_id"),
         required=("ds", "model_id", "stage", "bin"),
+    ),
+    "replicates": Table(
+        columns={
+            **_MODEL_KEYS,
+            "slice": STRING,
+            "judged": STRING,
+            "unit": STRING,
+            "units": INT,
+            "seed": LONG,
+            **dict.fromkeys(("weight", "clicks", "p", "loss", "square"), DOUBLES),
+        },
+        partition_by=("ds", "model_id"),
+        required=("ds", "model_id", "slice", "judged"),
+    ),
+    "comparisons": Table(
+        columns={
+            **_MODEL_KEYS,
+            "other_id": STRING,
+            "slice": STRING,
+            "metric": STRING,
+            "difference": DOUBLE,
+            "low": DOUBLE,
+            "high": DOUBLE,
+            "standard_error": DOUBLE,
+            "n": LONG,
+            "clicks": LONG,
+            "q_value": DOUBLE,
+            "verdict": STRING,
+            "reason": STRING,
+        },
+        partition_by=("ds", "model_id"),
+        required=("ds", "model_id", "other_id", "slice", "metric"),
     ),
     "decisions": Table(
         columns={

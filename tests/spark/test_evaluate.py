@@ -17,7 +17,7 @@ from judged_day import DS, KEEP_RATE, save_model
 from clickmill import metrics
 from clickmill.calibration import Calibrator, prior_correction
 from clickmill.config import Config
-from clickmill.errors import MissingTableError, OverlapError
+from clickmill.errors import MissingColumnsError, MissingTableError, OverlapError
 
 if TYPE_CHECKING:
     from clickmill.job import Run
@@ -143,6 +143,81 @@ def test_a_rerun_on_other_partitions_gives_the_same_figures_and_doubles_nothing(
     assert first.keys() == second.keys()
     for key, row in first.items():
         assert second[key]["value"] == pytest.approx(row["value"], rel=1e-12), key
+
+
+SLICES = [
+    {"kind": "values", "column": "user", "top": 2},
+    {"kind": "buckets", "column": "price", "edges": [3, 6]},
+    {"kind": "seen", "column": "ad"},
+    {"kind": "hour"},
+]
+
+
+def test_two_models_are_compared_with_intervals_overall_and_in_slices(tables: Tables) -> None:
+    log = judged_day.features(judged_day.days(4), 1500)
+    right, off = save_model(tables.warehouse, "right"), save_model(tables.warehouse, "off", slope=0.3, shift=-2.0)
+    prepare(tables, log, right, off)
+    judge = {"slices": SLICES, "unit": "user", "replicates": 100, "min_clicks": 20}
+    evaluate(tables, "right", "off", judge=judge)
+    found = figures(tables, right["model_id"])
+    for metric in ("log_loss", "ne", "rig", "calibration_ratio", "brier", "auc"):
+        row = found["all", "calibrated", metric]
+        assert row["low"] < row["value"] < row["high"], metric
+        assert (found["all", "prior", metric]["low"], row["reason"]) == (None, None)
+    names = {name for name, _, _ in found}
+    assert {"all", "day=2026-01-09", "day=2026-01-10", "hour=13", "3<=price<6", "ad=__seen__"} <= names
+    assert {"user=__other__", "user=u0", "user=u1"} <= names
+    assert "user=__missing__" not in names, "nobody is in it"
+    train = log.filter(pc.equal(log["ds"], judged_day.days(4)[0]))
+    test = log.filter(pc.is_in(log["ds"], pa.array(judged_day.days(2))))
+    unseen = ~np.isin(test["s_ad"].to_numpy(), train["s_ad"].to_numpy())
+    assert found["ad=__unseen__", "prior", "n"]["value"] == unseen.sum()
+    price = test["n_price"].to_numpy()
+    assert found["3<=price<6", "prior", "n"]["value"] == ((price >= 3) & (price < 6)).sum()
+    assert found["user=u0", "calibrated", "ne"]["reason"] == "no interval: 1 units, at least 30 are needed"
+    compared = {
+        (row["model_id"], row["other_id"], row["slice"], row["metric"]): row
+        for row in stored.rows(tables.warehouse, "comparisons")
+    }
+    worse = compared[off["model_id"], right["model_id"], "all", "ne"]
+    assert 0 < worse["low"] < worse["difference"] < worse["high"]
+    assert worse["difference"] == pytest.approx(
+        figures(tables, off["model_id"])["all", "calibrated", "ne"]["value"]
+        - found["all", "calibrated", "ne"]["value"]
+    )
+    assert compared[off["model_id"], right["model_id"], "3<=price<6", "ne"]["verdict"] == "worse"
+    bands = [row for row in stored.rows(tables.warehouse, "reliability") if row["model_id"] == right["model_id"]]
+    assert all(row["low"] <= row["high"] for row in bands)
+    assert sum(row["low"] <= row["ctr"] <= row["high"] for row in bands) > 0.9 * len(bands)
+
+
+def test_resampled_sums_do_not_hang_on_the_partitioning(tables: Tables) -> None:
+    model = save_model(tables.warehouse, "lr")
+    prepare(tables, judged_day.features(judged_day.days(2), 1000), model)
+    judge = {"slices": SLICES[1:2], "replicates": 20}
+    evaluate(tables, "lr", judge=judge)
+    first = {row["slice"]: row for row in stored.rows(tables.warehouse, "replicates")}
+    tables.write("features", tables.read("features").repartition(7), replace={"ds": judged_day.days(2)})
+    evaluate(tables, "lr", judge=judge)
+    second = {row["slice"]: row for row in stored.rows(tables.warehouse, "replicates")}
+    assert (
+        first.keys()
+        == second.keys()
+        == {"all", "day=2026-01-09", "day=2026-01-10", *("price<3", "3<=price<6", "price>=6")}
+    )
+    for name, row in first.items():
+        assert row["judged"] == second[name]["judged"]
+        for column in ("weight", "clicks", "p", "loss", "square"):
+            np.testing.assert_allclose(row[column], second[name][column], rtol=1e-12)
+        assert len(row["loss"]) == 20
+
+
+def test_a_slice_or_unit_of_a_column_that_is_not_there_is_named(tables: Tables) -> None:
+    model = save_model(tables.warehouse, "lr")
+    log = judged_day.features(judged_day.days(2), 50).drop(["c_user"])
+    prepare(tables, log, model)
+    with pytest.raises(MissingColumnsError, match=r"need c_user; carry them \(dataset.carry\)"):
+        evaluate(tables, "lr", judge={"unit": "user"})
 
 
 def test_without_clicks_figures_are_absent_with_their_reason(tables: Tables) -> None:

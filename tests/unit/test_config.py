@@ -109,6 +109,17 @@ BAD = {
     "no predictions as a share": ("predictions.keep=0", r"predictions.keep: .*a share in \(0, 1\)"),
     "unknown kind of model": ("models.lr.kind=forest", "models.lr.kind: found 'forest'"),
     "literal secret": ("spark.settings={spark.hadoop.fs.s3a.secret.key: hunter2}", "looks like a secret"),
+    "slice of no column": (
+        "judge.slices=[{kind: values, column: usr}]",
+        "judge.slices: 'usr' is not among dataset.carry, which is empty",
+    ),
+    "slice of no number": (
+        "judge.slices=[{kind: buckets, column: a, edges: [1]}]",
+        "judge.slices: 'a' is not among dataset.numbers, n",
+    ),
+    "unit of no column": ("judge.unit=user", "judge.unit: 'user' is not among dataset.carry"),
+    "slice without its edges": ("judge.slices=[{kind: buckets, column: n}]", "judge.slices.0: .*edges are needed"),
+    "band beside 1": ("gate.calibration_band=[1.1, 1.2]", "gate.calibration_band: .*around 1"),
     "no value": ("sampling.seed", "write --set section.key=value"),
 }
 

@@ -1,31 +1,48 @@
-"""features of test time → predictions and tallies of every contender, in one pass on Spark."""
+"""features of test time → predictions, figures and comparisons of every contender, in one pass on Spark."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from clickmill.calibration import Calibrator
 from clickmill.champion import needed_columns
-from clickmill.config import Config
-from clickmill.errors import MissingTableError, NoRowsError
+from clickmill.config import Config, Judge
+from clickmill.errors import MissingColumnsError, MissingTableError, NoRowsError
 from clickmill.evaluate import worker
-from clickmill.evaluate.cells import refined, refinement
+from clickmill.evaluate.cells import STAGES, refined, refinement
 from clickmill.evaluate.figures import metric_rows, reliability_rows
-from clickmill.evaluate.tally import EVERYTHING, SUMS, Tally
-from clickmill.evaluate.worker import Entry
+from clickmill.evaluate.intervals import comparison_rows, enough_units, intervals
+from clickmill.evaluate.resampling import Ranked, Resampled, rank_edges
+from clickmill.evaluate.slices import (
+    EVERYTHING,
+    ByDay,
+    Everything,
+    Int32,
+    Slices,
+    Way,
+    slice_column,
+    units_of,
+    way_of,
+)
+from clickmill.evaluate.tally import Tally
+from clickmill.evaluate.worker import Entry, Plan
+from clickmill.metrics import ECE_BINS, auc_of
 from clickmill.scoring import Contender
 from clickmill.split import Stretch
 from clickmill.tables import Partitions, Tables, Written
 
+PARTS = 8
+"""Workers that add up what all partitions found, before the driver does."""
 FIGURES = (
     *("log_loss", "ne", "rig", "calibration_ratio", "ece", "brier", "auc", "auc_pr"),
     *("calibration_to_truth", "n", "clicks", "ctr"),
@@ -40,13 +57,16 @@ class Traffic(NamedTuple):
     name: str
 
 
-class Judgement(NamedTuple):
-    """One contender's figures."""
+class Judged(NamedTuple):
+    """One contender's figures: rows of `metrics` and `reliability`."""
 
     entry: Entry
     metrics: tuple[dict[str, Any], ...]
     reliability: tuple[dict[str, Any], ...]
-    rows: int
+
+    def last_stage(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Rows of `metrics` of p, by slice and metric."""
+        return {(row["slice"], row["metric"]): row for row in self.metrics if row["stage"] == STAGES[-1]}
 
     def for_json(self) -> dict[str, Any]:
         """The model as `--json` shows it; `metrics_uncalibrated` are those of p_sampled, with no correction."""
@@ -68,6 +88,17 @@ class Judgement(NamedTuple):
             if row["slice"] == EVERYTHING and row["stage"] == stage
         }
         return {name: own[name] for name in FIGURES}
+
+
+class Judgement(NamedTuple):
+    """What was found of all contenders."""
+
+    models: tuple[Judged, ...]
+    names: tuple[str, ...]
+    """The groups that were judged apart."""
+    resampled: Resampled
+    comparisons: tuple[dict[str, Any], ...]
+    rows: int
 
 
 def entries(tables: Tables, ds: date, contenders: Sequence[Contender], stretch: Stretch) -> tuple[Entry, ...]:
@@ -107,57 +138,124 @@ def traffic(tables: Tables, cfg: Config, stretch: Stretch) -> Traffic:
 
 
 @contextmanager
-def scored(judged: Traffic, found: Sequence[Entry], cfg: Config) -> Iterator[DataFrame]:
-    """The one pass: SCORED rows and tallies, computed once and kept while the `with` lasts."""
-    needed = needed_columns(judged.rows, [entry.contender for entry in found])
-    there = [name for name in ("c_p_true", "weight") if name in judged.rows.columns]
-    rows = judged.rows.select("event_id", "event_time", "label", *there, *needed)
-    keep = {"all": 1.0, "none": 0.0}.get(str(cfg.predictions.keep))
-    share = float(cfg.predictions.keep) if keep is None else keep
-    score = partial(worker.score, entries=tuple(found), keep=share, seed=cfg.sampling.seed)
-    frame = rows.mapInArrow(score, from_arrow_schema(worker.SCORED)).persist()
+def scored(judged: Traffic, plan: Plan) -> Iterator[DataFrame]:
+    """The one pass: SCORED rows and what they add up to, computed once and kept while the `with` lasts."""
+    needed = needed_columns(judged.rows, [entry.contender for entry in plan.entries])
+    units = [plan.units.column] if plan.units.column else []
+    wanted = ["event_id", "event_time", "label", *plan.slices.columns, *units, *needed]
+    wanted += [name for name in ("c_p_true", "weight") if name in judged.rows.columns]
+    rows = judged.rows.select(*dict.fromkeys(wanted))
+    frame = rows.mapInArrow(partial(worker.score, plan=plan), from_arrow_schema(worker.SCORED)).persist()
     try:
         yield frame
     finally:
         frame.unpersist()
 
 
-def judge(frame: DataFrame, found: Sequence[Entry], judged: Traffic, stretch: Stretch) -> tuple[Judgement, ...]:
-    """Figures of every entry from the tallies in `frame`.
+def plan_of(
+    tables: Tables, cfg: Config, judged: Traffic, found: Sequence[Entry], *, train: Stretch, test: Stretch
+) -> Plan:
+    """What is judged and how. Looks up the commonest values of carried columns, and values seen in training time.
 
-    The driver receives models × partitions tallies of at most 5,121 cells (300 kB), and then, where AUC
-    needs them, at most some 2e6 finer cells a model. Raises NoRowsError for an empty stretch.
+    Raises MissingColumnsError where a slice or the bootstrap's unit names a column that the rows have not.
     """
-    collected = frame.where(F.col("tally").isNotNull()).select("model_id", "tally").collect()
-    parts: dict[str, list[bytes]] = {entry.contender.model_id: [] for entry in found}
-    for row in collected:
-        parts[row["model_id"]].append(bytes(row["tally"]))
-    if not collected:
-        raise NoRowsError(f"features: no rows in test time, {stretch}")
-    # In an order that the scheduling of partitions cannot change.
-    tallies = [
-        Tally.merge([Tally.from_bytes(content) for content in sorted(parts[entry.contender.model_id])])
-        for entry in found
+    units = units_of(cfg.judge)
+    asked = [(one, slice_column(one)) for one in cfg.judge.slices if one.kind != "day"]
+    lacking = {column for _, column in asked} | ({units.column} if units.column else set())
+    lacking -= set(judged.rows.columns)
+    if lacking:
+        raise MissingColumnsError(
+            f"features: judge.slices and judge.unit need {', '.join(sorted(lacking))}; carry them (dataset.carry) "
+            "and run build_features again"
+        )
+    common = {column: _commonest(judged.rows, column, one.top) for one, column in asked if one.kind == "values"}
+    seen = {column: _seen(tables, column, train) for one, column in asked if one.kind == "seen"}
+    ways: list[Way] = [
+        Everything(),
+        ByDay(test.days),
+        *(way_of(one, common=common, seen=seen) for one, _ in asked),
     ]
-    _refine(frame, found, tallies)
-    return tuple(_judgement(entry, tally, judged.name) for entry, tally in zip(found, tallies, strict=True))
+    share = {"all": 1.0, "none": 0.0}.get(str(cfg.predictions.keep))
+    keep = float(cfg.predictions.keep) if share is None else share
+    return Plan(tuple(found), Slices(tuple(ways)), units, cfg.judge.replicates, keep, cfg.sampling.seed)
 
 
-def _judgement(entry: Entry, tally: Tally, traffic_name: str) -> Judgement:
-    metrics = tuple(metric_rows(tally, traffic=traffic_name))
-    rows = int(tally.sums[EVERYTHING][0][SUMS.index("rows")])
-    return Judgement(entry, metrics, tuple(reliability_rows(tally.cells)), rows)
+def _commonest(rows: DataFrame, column: str, top: int) -> tuple[str, ...]:
+    """The commonest values as text, commonest first; of equally common ones the lesser first."""
+    value = F.col(column).cast("string").alias("value")
+    counted = rows.select(value).where("value IS NOT NULL").groupBy("value").count()
+    return tuple(row["value"] for row in counted.orderBy(F.desc("count"), "value").limit(top).collect())
 
 
-def store(
-    tables: Tables, ds: date, frame: DataFrame, judgements: Sequence[Judgement], *, run_id: str
-) -> dict[str, Written]:
-    """Writes `predictions`, `metrics` and `reliability` of these models on `ds`, replacing what was there."""
-    ids = [one.entry.contender.model_id for one in judgements]
+def _seen(tables: Tables, column: str, train: Stretch) -> Int32:
+    """The hashes of a slot's values that stand in training time, at full traffic, rising."""
+    hashes = tables.read("features", stretch=train).select(column).distinct().toArrow().column(column)
+    return np.sort(hashes.drop_null().to_numpy())
+
+
+def judge(frame: DataFrame, plan: Plan, judged: Traffic, stretch: Stretch, *, min_clicks: int) -> Judgement:
+    """Figures of every entry from what `frame` adds up to.
+
+    The driver receives, from at most PARTS workers, a tally a model of at most 5,121 cells (300 kB), the resampled
+    sums (groups × models × replicates), and then, where AUC needs them, at most some 2e6 finer cells a model, and
+    the resampled rankings. Raises NoRowsError for an empty stretch.
+    """
+    found = _added(frame.where(F.col("kind").isNotNull()).select(*worker.ADDED.names))
+    if not found:
+        raise NoRowsError(f"features: no rows in test time, {stretch}")
+    resampled: Resampled = found["resampled", ""]
+    resampled.whole(plan.slices.places(1))
+    ids = [entry.contender.model_id for entry in plan.entries]
+    tallies: dict[str, Tally] = {name: found["tally", name] for name in ids}
+    _refine(frame, plan.entries, tallies)
+    ranked = _ranked(frame, tallies, plan.replicates)
+    models = tuple(
+        _model(plan, number, tallies[name], resampled, ranked.get(name), judged.name)
+        for number, name in enumerate(ids)
+    )
+    values = {model.entry.contender.model_id: model.last_stage() for model in models}
+    names = plan.slices.names
+    compared = comparison_rows(names, ids, values, resampled, min_clicks=min_clicks) if plan.replicates else ()
+    return Judgement(models, names, resampled, tuple(compared), int(tallies[ids[0]].sums[0, 0, 0]))
+
+
+def _added(rows: DataFrame) -> dict[tuple[str, str], Any]:
+    """What partitions add up to; first on workers, so that the driver's part does not grow with their number."""
+    collected = rows.repartition(PARTS).mapInArrow(worker.add_up, from_arrow_schema(worker.ADDED)).collect()
+    return worker.added(row.asDict() for row in collected)
+
+
+def _ranked(frame: DataFrame, tallies: Mapping[str, Tally], replicates: int) -> dict[str, Ranked]:
+    """The resampled ranking of each model, by one more pass over the kept rows."""
+    if not replicates:
+        return {}
+    edges = {name: rank_edges(tally.cells) for name, tally in tallies.items()}
+    rank = partial(worker.rank, edges=edges, replicates=replicates)
+    rows = frame.where(F.col("kind").isNull()).select("model_id", "label", "p_sampled", "weight", "unit")
+    found = _added(rows.mapInArrow(rank, from_arrow_schema(worker.ADDED)))
+    return {name: found["ranked", name] for name in tallies}
+
+
+def _model(
+    plan: Plan, number: int, tally: Tally, resampled: Resampled, ranked: Ranked | None, traffic: str
+) -> Judged:
+    names, entry = plan.slices.names, plan.entries[number]
+    groups = tally.cells.groups(0)
+    one_class = not groups.clicks.any() or not groups.others.any()
+    auc = None if one_class else auc_of(groups)
+    found = {} if ranked is None else intervals(names, number, resampled, ranked, auc)
+    rates = ranked.click_rates(ECE_BINS) if ranked is not None and enough_units(resampled) else None
+    rows = tuple(metric_rows(tally, names, found, traffic=traffic))
+    return Judged(entry, rows, tuple(reliability_rows(tally.cells, rates)))
+
+
+def store(tables: Tables, cfg: Config, ds: date, frame: DataFrame, found: Judgement) -> dict[str, Written]:
+    """Writes all that was found of these models on `ds`, replacing what was there."""
+    ids = [one.entry.contender.model_id for one in found.models]
     replace: Partitions = {"ds": ds, "model_id": ids}
-    names = {one.entry.contender.model_id: one.entry.calibration_id for one in judgements}
+    names = {one.entry.contender.model_id: one.entry.calibration_id for one in found.models}
     calibration_id = F.create_map(*(F.lit(text) for pair in names.items() for text in pair))[F.col("model_id")]
-    kept = frame.where(F.col("tally").isNull() & F.col("stored")).select(
+    kept = frame.where(F.col("kind").isNull() & F.col("stored")).select(
         "event_id",
         "label",
         "p_sampled",
@@ -167,20 +265,48 @@ def store(
         F.lit(ds).alias("ds"),
     )
     written = {"predictions": tables.write("predictions", kept, replace=replace)}
-    for table in ("metrics", "reliability"):
-        own = [
-            {**row, "ds": ds, "model_id": one.entry.contender.model_id, "run_id": run_id}
-            for one in judgements
-            for row in getattr(one, table)
-        ]
-        written[table] = tables.write(table, own, replace=replace)
+    rows = {
+        "metrics": [
+            row | {"model_id": name} for name, one in zip(ids, found.models, strict=True) for row in one.metrics
+        ],
+        "reliability": [
+            row | {"model_id": name}
+            for name, one in zip(ids, found.models, strict=True)
+            for row in one.reliability
+        ],
+        "comparisons": list(found.comparisons),
+        "replicates": list(_replicate_rows(found, cfg.judge)),
+    }
+    for table, own in rows.items():
+        stamped = [row | {"ds": ds, "run_id": tables.run_id} for row in own]
+        written[table] = tables.write(table, stamped, replace=replace)
     return written
 
 
-def _refine(frame: DataFrame, found: Sequence[Entry], tallies: Sequence[Tally]) -> None:
+def _replicate_rows(found: Judgement, conf: Judge) -> Iterator[dict[str, Any]]:
+    """Rows of `replicates`, less the keys."""
+    if not conf.replicates:
+        return
+    for number, one in enumerate(found.models):
+        for row in one.metrics:
+            if (row["stage"], row["metric"]) == (STAGES[-1], "n"):
+                group = found.names.index(row["slice"])
+                drawn = found.resampled.draws(number, group)._asdict()
+                yield {
+                    "model_id": one.entry.contender.model_id,
+                    "slice": row["slice"],
+                    "judged": found.resampled.digest,
+                    "unit": conf.unit,
+                    "units": found.resampled.units(group),
+                    "seed": conf.seed,
+                    **{name: values.tolist() for name, values in drawn.items()},
+                }
+
+
+def _refine(frame: DataFrame, found: Sequence[Entry], tallies: Mapping[str, Tally]) -> None:
     """Cuts cells, by further passes over the kept rows, until AUC and ECE no longer hang on their width."""
-    own = {entry.contender.model_id: (entry, tally) for entry, tally in zip(found, tallies, strict=True)}
-    rows = frame.where(F.col("tally").isNull()).select("model_id", "label", "p_sampled", "weight")
+    own = {entry.contender.model_id: (entry, tallies[entry.contender.model_id]) for entry in found}
+    rows = frame.where(F.col("kind").isNull()).select("model_id", "label", "p_sampled", "weight")
     schema = from_arrow_schema(worker.FINE)
     ends = [F.min("low").alias("low"), F.max("high").alias("high")]
     sums = [F.sum(name).alias(name) for name in worker.FINE.names[4:]]

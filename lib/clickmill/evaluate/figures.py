@@ -1,13 +1,17 @@
-"""From sums to figures: the metrics of a slice, and the bins of the reliability plot."""
+"""From sums to figures: the metrics of a group with their intervals, and the bins of the reliability plot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from clickmill.errors import DegenerateLabelsError
 from clickmill.evaluate.cells import STAGES, Cells
-from clickmill.evaluate.tally import EVERYTHING, SUMS, Tally
+from clickmill.evaluate.intervals import Interval
+from clickmill.evaluate.slices import EVERYTHING
+from clickmill.evaluate.tally import SUMS, Tally
 from clickmill.metrics import (
     Array,
     Groups,
@@ -17,6 +21,9 @@ from clickmill.metrics import (
     ece_of,
     equal_mass_bins,
 )
+
+ENDS = (0.025, 0.975)
+"""Between these quantiles of the replicates lies a 95% interval."""
 
 
 class Figure(NamedTuple):
@@ -64,40 +71,55 @@ def figures(sums: Array, groups: Groups | None) -> dict[str, Figure]:
     return found
 
 
-def metric_rows(tally: Tally, *, traffic: str) -> Iterator[dict[str, Any]]:
-    """Rows of `metrics`, less the keys that name day, model and run."""
-    for slice_name in sorted(tally.sums):
+def metric_rows(
+    tally: Tally, names: Sequence[str], intervals: Mapping[str, Mapping[str, Interval]], *, traffic: str
+) -> Iterator[dict[str, Any]]:
+    """Rows of `metrics`, less the keys that name day, model and run; groups without rows are left out.
+
+    intervals: of the last stage, by group and metric.
+    """
+    for group in np.flatnonzero(tally.sums[:, 0, SUMS.index("rows")]).tolist():
+        name = names[group]
         for place, stage in enumerate(STAGES):
-            sums = tally.sums[slice_name][place]
-            groups = tally.cells.groups(place) if slice_name == EVERYTHING else None
+            sums = tally.sums[group, place]
+            groups = tally.cells.groups(place) if name == EVERYTHING else None
+            own = intervals.get(name, {}) if stage == STAGES[-1] else {}
             for metric, figure in figures(sums, groups).items():
+                low, high, lacking = own.get(metric, Interval(None, None))
                 yield {
                     "stage": stage,
-                    "slice": slice_name,
+                    "slice": name,
                     "metric": metric,
                     "traffic": traffic,
                     "value": figure.value,
-                    "low": None,
-                    "high": None,
+                    "low": low,
+                    "high": high,
                     "n": int(sums[SUMS.index("rows")]),
                     "clicks": int(sums[SUMS.index("clicked")]),
-                    "reason": figure.reason,
+                    "reason": figure.reason or (lacking and f"no interval: {lacking}"),
                 }
 
 
-def reliability_rows(cells: Cells) -> Iterator[dict[str, Any]]:
-    """Rows of `reliability`, less the keys: bins of equal mass at every stage."""
+def reliability_rows(cells: Cells, rates: Array | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of `reliability`, less the keys: bins of equal mass at every stage.
+
+    rates: (bins, replicates) click rates of the same bins, which all stages share; their spread is the band.
+    """
     for place, stage in enumerate(STAGES):
         bins = equal_mass_bins(cells.groups(place))
+        lows, highs = (
+            [[None] * len(bins.mass)] * 2 if rates is None else np.nanquantile(rates, ENDS, axis=1).tolist()
+        )
         for number, (p_mean, rate, mass) in enumerate(zip(*(part.tolist() for part in bins), strict=True)):
+            low, high = lows[number], highs[number]
             yield {
                 "stage": stage,
                 "bin": number,
                 "p_mean": p_mean,
                 "ctr": rate,
                 "n": mass,
-                "low": None,
-                "high": None,
+                "low": low,
+                "high": high,
             }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,8 @@ import pyarrow.compute as pc
 
 from clickmill.calibration import Calibrator
 from clickmill.evaluate.cells import Cells, Judged, Refinement, cells_of, empty_cells, fine_key, merged
+from clickmill.evaluate.resampling import Ranked, Resampled, statistics
+from clickmill.evaluate.slices import Slices, Units
 from clickmill.evaluate.tally import Tally
 from clickmill.hashing import keyed_uniform
 from clickmill.metrics import Array, check_probabilities
@@ -24,11 +27,16 @@ SCORED = pa.schema(
         ("p_sampled", pa.float64()),
         ("p", pa.float64()),
         ("weight", pa.float64()),
+        ("unit", pa.int64()),
         ("stored", pa.bool_()),
-        ("tally", pa.binary()),
+        ("kind", pa.string()),
+        ("sums", pa.binary()),
     ]
 )
-"""Either an impression as a model sees it, or (the rest null) the tally of a partition."""
+"""Either an impression as a model sees it, or (the rest null) what a partition adds up to: see ADDED."""
+ADDED = pa.schema([("kind", pa.string()), ("model_id", pa.string()), ("sums", pa.binary())])
+"""Of each kind in KINDS the sums of one model (`resampled`: of all, model_id empty)."""
+KINDS: dict[str, Any] = {"tally": Tally, "resampled": Resampled, "ranked": Ranked}
 FINE = pa.schema(
     [
         ("model_id", pa.string()),
@@ -57,28 +65,81 @@ class Entry:
         return Judged(label, weight, (p_sampled, prior, self.calibrator.apply(prior)))
 
 
-def score(
-    batches: Iterator[pa.RecordBatch], *, entries: Sequence[Entry], keep: float, seed: int
-) -> Iterator[pa.RecordBatch]:
-    """SCORED rows of every batch and entry, and at the end of the partition a tally of each entry.
+@dataclass(frozen=True)
+class Plan:
+    """What a partition's pass needs to know."""
 
-    keep: share of the predictions that is to be stored, drawn by event id.
-    """
-    tallies = [Tally() for _ in entries]
+    entries: tuple[Entry, ...]
+    slices: Slices
+    units: Units
+    replicates: int
+    keep: float
+    """Share of the predictions that is to be stored, drawn by event id."""
+    seed: int
+
+
+def score(batches: Iterator[pa.RecordBatch], *, plan: Plan) -> Iterator[pa.RecordBatch]:
+    """SCORED rows of every batch and entry, and at the end of the partition what it adds up to."""
+    groups = len(plan.slices.names)
+    tallies = [Tally.empty(groups) for _ in plan.entries]
+    resampled = Resampled.empty(groups, len(plan.entries), plan.replicates)
+    seen = 0
     for batch in batches:
         if not batch.num_rows:
             continue
-        stored = _stored(batch.column("event_id"), keep, seed)
-        label, weight = batch.column("label").to_numpy(), _weights(batch)
-        truth, day = _truth(batch), _days(batch.column("event_time"))
-        for entry, tally in zip(entries, tallies, strict=True):
+        seen += batch.num_rows
+        stored = _stored(batch.column("event_id"), plan.keep, plan.seed)
+        label, weight, truth = batch.column("label").to_numpy(), _weights(batch), _truth(batch)
+        place, unit = plan.slices.groups(batch), plan.units.keys(batch)
+        found = []
+        for entry, tally in zip(plan.entries, tallies, strict=True):
             rows = entry.judged(label, weight, entry.contender.p_sampled(batch))
-            tally.add(rows, truth, day)
-            yield _scored(batch, entry.contender.model_id, rows, stored)
-    for entry, tally in zip(entries, tallies, strict=True):
-        if tally.sums:
-            ends = {"model_id": entry.contender.model_id, "tally": tally.to_bytes()}
-            yield pa.RecordBatch.from_pylist([ends], schema=SCORED)
+            tally.add(rows, truth, place)
+            found.append(rows)
+            yield _scored(batch, entry.contender.model_id, rows, unit, stored)
+        resampled.add(batch.column("event_id"), unit, place, label, statistics(found))
+    if seen:
+        ids = (one.contender.model_id for one in plan.entries)
+        ends = [("tally", model_id, tally) for model_id, tally in zip(ids, tallies, strict=True)]
+        yield from _sums([*ends, ("resampled", "", resampled)], SCORED)
+
+
+def add_up(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Rows of ADDED → one of each kind and model."""
+    rows = [row for batch in batches for row in batch.select(ADDED.names).to_pylist()]
+    yield from _sums([(*key, sums) for key, sums in added(rows).items()], ADDED)
+
+
+def added(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Any]:
+    """The sums of rows of ADDED by kind and model, put together in an order that no scheduling can change."""
+    parts: dict[tuple[str, str], list[bytes]] = {}
+    for row in rows:
+        parts.setdefault((row["kind"], row["model_id"]), []).append(bytes(row["sums"]))
+    return {
+        (kind, model_id): KINDS[kind].merge([KINDS[kind].from_bytes(content) for content in sorted(contents)])
+        for (kind, model_id), contents in sorted(parts.items())
+    }
+
+
+def _sums(found: Sequence[tuple[str, str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for kind, model_id, sums in found:
+        row = {"kind": kind, "model_id": model_id, "sums": sums.to_bytes()}
+        yield pa.RecordBatch.from_pylist([row], schema=schema)
+
+
+def rank(
+    batches: Iterator[pa.RecordBatch], *, edges: Mapping[str, Array], replicates: int
+) -> Iterator[pa.RecordBatch]:
+    """SCORED rows → the resampled ranking of each model, rows of ADDED. edges: `resampling.rank_edges` of each."""
+    found = {name: Ranked.empty(len(edge) + 1, replicates) for name, edge in edges.items()}
+    for batch in batches:
+        for model_id, edge in edges.items():
+            own = batch.filter(pc.equal(batch.column("model_id"), model_id))
+            if own.num_rows:
+                columns = ("p_sampled", "label", "weight", "unit")
+                p, label, weight, unit = (own.column(name).to_numpy() for name in columns)
+                found[model_id].add(np.searchsorted(edge, p), label, weight, unit.view(np.uint64))
+    yield from _sums([("ranked", model_id, ranked) for model_id, ranked in found.items()], ADDED)
 
 
 def refine(
@@ -107,7 +168,9 @@ def fine_cells(rows: pa.Table, model_id: str) -> Cells:
     return Cells(key, low, high, clicks, others, np.stack(sums, axis=1))
 
 
-def _scored(batch: pa.RecordBatch, model_id: str, rows: Judged, stored: np.ndarray) -> pa.RecordBatch:
+def _scored(
+    batch: pa.RecordBatch, model_id: str, rows: Judged, unit: np.ndarray, stored: np.ndarray
+) -> pa.RecordBatch:
     columns = [
         pa.repeat(pa.scalar(model_id), batch.num_rows),
         batch.column("event_id").cast(pa.string()),
@@ -115,7 +178,9 @@ def _scored(batch: pa.RecordBatch, model_id: str, rows: Judged, stored: np.ndarr
         pa.array(rows.stages[0]),
         pa.array(rows.stages[2]),
         pa.array(rows.weight),
+        pa.array(unit.view(np.int64)),
         pa.array(stored),
+        pa.nulls(batch.num_rows, pa.string()),
         pa.nulls(batch.num_rows, pa.binary()),
     ]
     return pa.record_batch(columns, schema=SCORED)
@@ -138,8 +203,3 @@ def _truth(batch: pa.RecordBatch) -> Array:
     if "c_p_true" not in batch.schema.names:
         return np.full(batch.num_rows, np.nan)
     return np.asarray(batch.column("c_p_true").cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
-
-
-def _days(event_time: pa.Array) -> np.ndarray:
-    micros = pc.cast(event_time.cast(pa.timestamp("us", tz="UTC")), pa.int64()).to_numpy()
-    return np.asarray(micros.astype("datetime64[us]").astype("datetime64[D]"))

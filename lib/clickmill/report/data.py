@@ -128,6 +128,18 @@ class RunInfo:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """NE of one model less that of another, on the same rows; no interval: the reason why."""
+
+    model_id: str
+    other_id: str
+    value: float
+    low: float | None
+    high: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class ReportData:
     """All that the leaderboard and the page show."""
 
@@ -145,6 +157,8 @@ class ReportData:
     """The days whose refused lines are counted."""
     tables: tuple[TableVersion, ...]
     stretches: tuple[Stretch, ...]
+    differences: tuple[Difference, ...] = ()
+    """Of the best model from each other one, as the models are ordered."""
 
     @property
     def knows_truth(self) -> bool:

@@ -61,6 +61,12 @@ def collect(
         rejects_days=days,
         versions={name: tables.version(name) for name in TABLES if name != "runs" and tables.exists(name)},
         stretches=stretches,
+        comparisons=_rows(
+            tables,
+            "comparisons",
+            days=[ds],
+            where={"model_id": shown, "other_id": shown, "slice": [EVERYTHING], "metric": ["ne"]},
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from clickmill.report.data import (
     Bin,
     Collisions,
     DayFigure,
+    Difference,
     Figure,
     Model,
     Reject,
@@ -43,11 +44,13 @@ def report_data(
     rejects_days: Sequence[date],
     versions: Mapping[str, int],
     stretches: Mapping[str, tuple[datetime, datetime]],
+    comparisons: Iterable[Row] = (),
 ) -> ReportData:
     """All that is shown of one day.
 
     metrics: of `ds`; history: NE by test day (slice `day=…`) of `ds` and of earlier days; models: those
     judged and earlier ones of the same names, which history needs;
+    comparisons: paired differences of NE over all test rows;
     rejects: one row a reason with `lines`, and the `source`, `line`, `text` of one example.
     """
     metrics, bins = list(metrics), list(reliability)
@@ -71,6 +74,18 @@ def report_data(
         rejects_days=tuple(rejects_days),
         tables=tuple(TableVersion(name, version) for name, version in versions.items()),
         stretches=tuple(Stretch(name, start, end) for name, (start, end) in stretches.items()),
+        differences=_differences(comparisons, [model.model_id for model in judged]),
+    )
+
+
+def _differences(comparisons: Iterable[Row], ids: Sequence[str]) -> tuple[Difference, ...]:
+    """Those of the first model, whose ids come in the order of the leaderboard."""
+    found = {(row["model_id"], row["other_id"]): row for row in comparisons if row["difference"] is not None}
+    pairs = [(ids[0], other) for other in ids[1:] if (ids[0], other) in found]
+    rows = [found[pair] for pair in pairs]
+    return tuple(
+        Difference(row["model_id"], row["other_id"], row["difference"], row["low"], row["high"], row["reason"])
+        for row in rows
     )
 
 

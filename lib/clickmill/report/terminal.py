@@ -22,6 +22,19 @@ def leaderboard(data: ReportData) -> Table:
     return table
 
 
+def differences(data: ReportData) -> list[str]:
+    """A line for each model but the best: by how much the best one's NE is lower, on the same rows."""
+    names = text.labels(data)
+    lines = []
+    for one in data.differences:
+        said = f"NE of {names[one.model_id]} less that of {names[one.other_id]}: {one.value:+.4f}"
+        if one.low is None or one.high is None:
+            lines.append(f"{said} ({one.reason})")
+        else:
+            lines.append(f"{said}, 95% interval [{one.low:+.4f}, {one.high:+.4f}], paired")
+    return lines
+
+
 def heads(data: ReportData) -> tuple[str, ...]:
     """The leaderboard's columns after the model's name."""
     truth = ("calib.\nto truth",) if data.knows_truth else ()

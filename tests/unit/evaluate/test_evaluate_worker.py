@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import judged_day
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from clickmill import metrics
 from clickmill.calibration import Calibrator
 from clickmill.errors import InvalidProbabilityError
 from clickmill.evaluate import worker
 from clickmill.evaluate.cells import refinement
-from clickmill.evaluate.tally import EVERYTHING, SUMS, Tally
-from clickmill.evaluate.worker import Entry
+from clickmill.evaluate.resampling import rank_edges
+from clickmill.evaluate.slices import ByDay, Everything, Slices, Units
+from clickmill.evaluate.tally import SUMS, Tally
+from clickmill.evaluate.worker import Entry, Plan
 from clickmill.scoring import Contender
 
 
@@ -24,18 +28,29 @@ def entry(tmp_path: Path, name: str = "lr", shift: float = 0.0) -> Entry:
     return Entry(contender, Calibrator("platt", slope=0.9, shift=0.1), "c1")
 
 
+def plan(*entries: Entry, keep: float = 1.0, replicates: int = 20) -> Plan:
+    slices = Slices((Everything(), ByDay(judged_day.days(2))))
+    return Plan(entries, slices, Units(42), replicates, keep, 42)
+
+
+def sums_of(rows: pa.Table) -> dict[tuple[str, str], Any]:
+    held = rows.filter(pa.compute.is_valid(rows.column("kind"))).select(worker.ADDED.names)
+    return worker.added(held.to_pylist())
+
+
 def batches(rows: int) -> list[pa.RecordBatch]:
     return judged_day.features(judged_day.days(2), 1000).combine_chunks().to_batches(max_chunksize=rows)
 
 
 def test_an_empty_partition_yields_nothing(tmp_path: Path) -> None:
-    assert list(worker.score(iter([]), entries=[entry(tmp_path)], keep=1.0, seed=42)) == []
+    assert list(worker.score(iter([]), plan=plan(entry(tmp_path)))) == []
+    assert list(worker.add_up(iter([]))) == []
 
 
 def test_an_empty_partition_refines_to_no_cells(tmp_path: Path) -> None:
     one = entry(tmp_path)
-    (tally,) = list(worker.score(iter(batches(5000)), entries=[one], keep=1.0, seed=42))[-1:]
-    found = refinement(Tally.from_bytes(tally.column("tally")[0].as_py()).cells)
+    out = pa.Table.from_batches(worker.score(iter(batches(5000)), plan=plan(one)))
+    found = refinement(sums_of(out)["tally", one.contender.model_id].cells)
     assert found is not None
     (cells,) = worker.refine(iter([]), cuts={one.contender.model_id: (one, found[1])})
     assert cells.num_rows == 0
@@ -44,14 +59,15 @@ def test_an_empty_partition_refines_to_no_cells(tmp_path: Path) -> None:
 
 def test_cells_are_refined_from_the_rows_of_their_own_model(tmp_path: Path) -> None:
     both = [entry(tmp_path), entry(tmp_path, "off", shift=0.5)]
-    out = list(worker.score(iter(batches(300)), entries=both, keep=1.0, seed=42))
-    tallies = [Tally.from_bytes(batch.column("tally")[0].as_py()) for batch in out[-2:]]
+    out = list(worker.score(iter(batches(300)), plan=plan(*both)))
     cuts, ids = {}, [one.contender.model_id for one in both]
+    sums = sums_of(pa.Table.from_batches(out))
+    tallies = [sums["tally", name] for name in ids]
     for one, tally in zip(both, tallies, strict=True):
         found = refinement(tally.cells)
         assert found is not None
         cuts[one.contender.model_id] = (one, found[1])
-    fine = pa.Table.from_batches(worker.refine(iter(out[:-2]), cuts=cuts))
+    fine = pa.Table.from_batches(worker.refine(iter(out[:-3]), cuts=cuts))
     for name, tally in zip(ids, tallies, strict=True):
         found = refinement(tally.cells)
         assert found is not None
@@ -65,10 +81,10 @@ def test_cells_are_refined_from_the_rows_of_their_own_model(tmp_path: Path) -> N
 
 def test_every_row_is_scored_by_every_model_and_tallied(tmp_path: Path) -> None:
     both = [entry(tmp_path), entry(tmp_path, "off", shift=0.5)]
-    out = list(worker.score(iter(batches(300)), entries=both, keep=1.0, seed=42))
+    out = list(worker.score(iter(batches(300)), plan=plan(*both)))
     assert all(batch.schema == worker.SCORED for batch in out)
     rows = pa.Table.from_batches(out)
-    scored = rows.filter(pa.compute.is_null(rows.column("tally")))
+    scored = rows.filter(pa.compute.is_null(rows.column("kind")))
     assert scored.num_rows == 4000
     assert pa.compute.all(scored.column("stored")).as_py()
     log = pa.Table.from_batches(batches(5000))
@@ -78,23 +94,75 @@ def test_every_row_is_scored_by_every_model_and_tallied(tmp_path: Path) -> None:
     prior = both[0].contender.prior_corrected(first.column("p_sampled").to_numpy())
     np.testing.assert_allclose(prior, truth, rtol=1e-12)
     np.testing.assert_allclose(first.column("p").to_numpy(), both[0].calibrator.apply(truth), rtol=1e-12)
-    tallies = [Tally.from_bytes(batch.column("tally")[0].as_py()) for batch in out[-2:]]
-    for tally in tallies:
-        assert set(tally.sums) == {EVERYTHING, "day=2026-01-09", "day=2026-01-10"}
-        assert tally.sums[EVERYTHING][0][SUMS.index("rows")] == 2000
+    sums = sums_of(rows)
+    for one in both:
+        tally: Tally = sums["tally", one.contender.model_id]
+        assert tally.sums[:, 0, SUMS.index("rows")].tolist() == [2000, 1000, 1000]
+    assert sums["resampled", ""].rows == 2000
+
+
+def test_what_partitions_add_up_to_does_not_hang_on_how_rows_are_cut(tmp_path: Path) -> None:
+    both = [entry(tmp_path), entry(tmp_path, "off", shift=0.5)]
+    found = []
+    for size in (300, 5000):
+        parts = [pa.Table.from_batches(worker.score(iter([one]), plan=plan(*both))) for one in batches(size)]
+        held = [part.filter(pa.compute.is_valid(part.column("kind"))) for part in parts]
+        some = [batch for part in held for batch in part.to_batches()]
+        found.append(worker.added(pa.Table.from_batches(worker.add_up(iter(some))).to_pylist()))
+    one, other = found
+    assert one.keys() == other.keys()
+    assert one["resampled", ""].digest == other["resampled", ""].digest
+    np.testing.assert_allclose(
+        one["resampled", ""].replicates.sums, other["resampled", ""].replicates.sums, rtol=1e-12, atol=1e-9
+    )
+    for kind, name in one:
+        if kind == "tally":
+            np.testing.assert_allclose(one[kind, name].sums, other[kind, name].sums, rtol=1e-12)
+
+
+def test_other_rows_or_labels_have_another_digest(tmp_path: Path) -> None:
+    (batch,) = batches(5000)
+    whole = plan(entry(tmp_path))
+
+    def digest(rows: pa.RecordBatch) -> str:
+        return str(sums_of(pa.Table.from_batches(worker.score(iter([rows]), plan=whole)))["resampled", ""].digest)
+
+    place = batch.schema.get_field_index("label")
+    flipped = batch.column("label").to_numpy().copy()
+    flipped[7] = 1 - flipped[7]
+    turned = batch.set_column(place, batch.schema.field(place), pa.array(flipped))
+    shuffled = batch.take(pa.array(np.random.default_rng(0).permutation(batch.num_rows)))
+    assert digest(shuffled) == digest(batch)
+    assert len({digest(batch), digest(turned), digest(batch.slice(1))}) == 3
+
+
+def test_the_resampled_ranking_gives_auc_and_bins(tmp_path: Path) -> None:
+    one = entry(tmp_path)
+    out = list(worker.score(iter(batches(700)), plan=plan(one, replicates=50)))
+    tally = sums_of(pa.Table.from_batches(out))["tally", one.contender.model_id]
+    edges = {one.contender.model_id: rank_edges(tally.cells)}
+    rows = [batch for batch in out if not batch.column("kind")[0].is_valid]
+    ranked = worker.added(pa.Table.from_batches(worker.rank(iter(rows), edges=edges, replicates=50)).to_pylist())
+    (found,) = ranked.values()
+    table = pa.Table.from_batches(rows)
+    p, label = table.column("p_sampled").to_numpy(), table.column("label").to_numpy()
+    binned, draws = found.aucs()
+    assert binned == pytest.approx(metrics.roc_auc(label, p), abs=1e-3)
+    assert draws.mean() == pytest.approx(binned, abs=3 * draws.std() / 50**0.5)
+    assert found.click_rates(20).shape[1] == 50
 
 
 def test_a_share_of_the_predictions_is_the_same_rows_for_every_model_and_any_batches(tmp_path: Path) -> None:
     both = [entry(tmp_path), entry(tmp_path, "off", shift=0.5)]
     kept = []
     for size in (300, 5000):
-        rows = pa.Table.from_batches(worker.score(iter(batches(size)), entries=both, keep=0.3, seed=42))
+        rows = pa.Table.from_batches(worker.score(iter(batches(size)), plan=plan(*both, keep=0.3)))
         for one in both:
             own = rows.filter(pa.compute.equal(rows.column("model_id"), one.contender.model_id))
             kept.append(own.filter(own.column("stored")).column("event_id").to_pylist())
     assert 0.2 < len(kept[0]) / 2000 < 0.4
     assert all(other == kept[0] for other in kept)
-    none = pa.Table.from_batches(worker.score(iter(batches(300)), entries=both, keep=0.0, seed=42))
+    none = pa.Table.from_batches(worker.score(iter(batches(300)), plan=plan(*both, keep=0.0)))
     assert not pa.compute.any(none.column("stored")).as_py()
 
 

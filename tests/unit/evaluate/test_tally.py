@@ -11,10 +11,12 @@ from clickmill import metrics
 from clickmill.calibration import expit
 from clickmill.evaluate.cells import STAGES, Judged
 from clickmill.evaluate.figures import metric_rows, reliability_rows
-from clickmill.evaluate.tally import EVERYTHING, Tally
+from clickmill.evaluate.slices import EVERYTHING
+from clickmill.evaluate.tally import Tally
 
 N = 5000
-DAYS = np.array(["2026-01-09", "2026-01-10"], "datetime64[D]")
+DAYS = ("day=2026-01-09", "day=2026-01-10")
+NAMES = (EVERYTHING, *DAYS)
 
 
 def log(seed: int = 0) -> tuple[Judged, np.ndarray, np.ndarray]:
@@ -22,7 +24,11 @@ def log(seed: int = 0) -> tuple[Judged, np.ndarray, np.ndarray]:
     truth = expit(rng.normal(-3, 1, N))
     label = (rng.random(N) < truth).astype(np.int8)
     p = expit(np.log(truth / (1 - truth)) + rng.normal(0, 0.3, N))
-    return Judged(label, rng.choice([1.0, 20.0], N), (p, p / 2, p**1.1)), truth, rng.choice(DAYS, N)
+    return (
+        Judged(label, rng.choice([1.0, 20.0], N), (p, p / 2, p**1.1)),
+        truth,
+        np.column_stack([np.zeros(N), rng.integers(1, 3, N)]).astype(np.int32),
+    )
 
 
 def tally_of(pieces: int = 1, judged: Judged | None = None, truth: np.ndarray | None = None) -> Tally:
@@ -31,7 +37,7 @@ def tally_of(pieces: int = 1, judged: Judged | None = None, truth: np.ndarray | 
     parts = []
     for piece in range(pieces):
         chosen = np.arange(N) % pieces == piece
-        tally = Tally()
+        tally = Tally.empty(len(NAMES))
         for half in (chosen & (np.arange(N) < 1000), chosen & (np.arange(N) >= 1000)):
             tally.add(rows.take(half), known[half], day[half])
         parts.append(Tally.from_bytes(tally.to_bytes()))
@@ -40,7 +46,8 @@ def tally_of(pieces: int = 1, judged: Judged | None = None, truth: np.ndarray | 
 
 def values(tally: Tally) -> dict[tuple[str, str, str], float | None]:
     return {
-        (row["slice"], row["stage"], row["metric"]): row["value"] for row in metric_rows(tally, traffic="full")
+        (row["slice"], row["stage"], row["metric"]): row["value"]
+        for row in metric_rows(tally, NAMES, {}, traffic="full")
     }
 
 
@@ -60,10 +67,10 @@ def test_figures_of_sums_are_those_of_rows(name: str, figure) -> None:
     for place, stage in enumerate(STAGES):
         p = rows.stages[place]
         assert found[EVERYTHING, stage, name] == pytest.approx(figure(rows.label, p, rows.weight), rel=1e-12)
-        for one in DAYS:
-            own = day == one
+        for place, one in enumerate(NAMES):
+            own = (day == place).any(axis=1)
             exact = figure(rows.label[own], p[own], rows.weight[own])
-            assert found[f"day={one}", stage, name] == pytest.approx(exact, rel=1e-12)
+            assert found[one, stage, name] == pytest.approx(exact, rel=1e-12)
 
 
 def test_counts_and_the_truth() -> None:
@@ -88,7 +95,7 @@ def test_the_order_of_partitions_changes_no_bit() -> None:
     rows, truth, day = log()
     parts = []
     for piece in range(9):
-        tally = Tally()
+        tally = Tally.empty(len(NAMES))
         chosen = np.arange(N) % 9 == piece
         tally.add(rows.take(chosen), truth[chosen], day[chosen])
         parts.append(tally)
@@ -109,7 +116,7 @@ def test_labels_that_all_agree_leave_a_figure_out_with_its_reason() -> None:
     nothing = Judged(np.zeros(N, np.int8), rows.weight, rows.stages)
     found = {
         row["metric"]: row
-        for row in metric_rows(tally_of(judged=nothing), traffic="full")
+        for row in metric_rows(tally_of(judged=nothing), NAMES, {}, traffic="full")
         if row["slice"] == EVERYTHING and row["stage"] == "calibrated"
     }
     for name in ("ne", "rig", "auc", "auc_pr", "calibration_ratio"):
@@ -124,7 +131,11 @@ def test_where_the_truth_is_not_known_nothing_is_said_of_it() -> None:
     known = log()[1].copy()
     known[:5] = math.nan
     for truth, reason in ((np.full(N, math.nan), "the rows have no p_true"), (known, "5 rows have no p_true")):
-        rows = [row for row in metric_rows(tally_of(truth=truth), traffic="full") if row["slice"] == EVERYTHING]
+        rows = [
+            row
+            for row in metric_rows(tally_of(truth=truth), NAMES, {}, traffic="full")
+            if row["slice"] == EVERYTHING
+        ]
         found = next(row for row in rows if row["metric"] == "calibration_to_truth")
         assert (found["value"], found["reason"]) == (None, reason)
 
@@ -141,6 +152,6 @@ def test_reliability_has_twenty_bins_a_stage_that_hold_all_rows() -> None:
 
 
 def test_an_empty_tally_survives_the_journey() -> None:
-    empty = Tally.from_bytes(Tally().to_bytes())
-    assert empty.sums == {}
+    empty = Tally.from_bytes(Tally.empty(3).to_bytes())
+    assert not empty.sums.any()
     assert len(empty.cells.key) == 0

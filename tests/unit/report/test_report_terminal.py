@@ -5,7 +5,7 @@ import io
 from report_rows import HOSTILE, metric_rows, model_row, sample_report
 from rich.console import Console
 
-from clickmill.report.terminal import leaderboard
+from clickmill.report.terminal import differences, leaderboard
 
 
 def printed(report, width=80) -> str:
@@ -49,3 +49,23 @@ def test_two_models_of_one_name_are_told_apart_by_id():
 def test_a_figure_that_is_absent_is_a_dash():
     rows = [row for row in metric_rows("m-1", 0.8) if row["metric"] != "auc"]
     assert "–" in printed(sample_report(metrics=rows))
+
+
+def test_the_best_model_s_lead_is_told_with_its_interval():
+    first, second = "lr-2026-01-10-1f09aa31", "lr_nocross-2026-01-10-77c0ee02"
+    known = {model.model_id for model in sample_report().models}
+    assert {first, second} == known
+    row = {
+        "model_id": first,
+        "other_id": second,
+        "difference": -0.0173,
+        "low": -0.02,
+        "high": -0.0151,
+        "reason": None,
+    }
+    mirrored = row | {"model_id": second, "other_id": first, "difference": 0.0173}
+    (line,) = differences(sample_report(comparisons=[mirrored, row]))
+    assert line == "NE of lr less that of lr_nocross: -0.0173, 95% interval [-0.0200, -0.0151], paired"
+    few = row | {"low": None, "high": None, "reason": "3 units, at least 30 are needed"}
+    (line,) = differences(sample_report(comparisons=[few]))
+    assert line.endswith("-0.0173 (3 units, at least 30 are needed)")

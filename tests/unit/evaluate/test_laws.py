@@ -1,0 +1,121 @@
+"""What intervals promise: over many simulated days they cover the value of an independent, very large day."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from clickmill.bootstrap import unit_keys
+from clickmill.calibration import expit
+from clickmill.evaluate.cells import Judged, cells_of, grid_key
+from clickmill.evaluate.intervals import interval_of
+from clickmill.evaluate.resampling import Ranked, Resampled, rank_edges, statistics
+from clickmill.metrics import binary_entropy, roc_auc
+
+ROWS, EACH, REPLICATES = 20_000, 20, 200
+"""Impressions of a day, those of one user, replicates."""
+
+
+class Day(NamedTuple):
+    truth: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    user: np.ndarray
+
+
+def day(rng: np.random.Generator, rows: int, *, user_effect: float) -> Day:
+    """Two models know parts of the logit; none knows its user's share."""
+    user = np.arange(rows) // EACH
+    known, half, noise = rng.normal(0, 0.8, rows), rng.normal(0, 0.6, rows), rng.normal(0, 0.3, rows)
+    logit = -3.2 + known + half
+    truth = expit(logit + user_effect * rng.normal(0, 1, user[-1] + 1)[user])
+    return Day(truth, expit(logit + noise), expit(-3.05 + known), user)
+
+
+def population(*, user_effect: float, rows: int) -> dict[str, float]:
+    """Figures under p_true on independent rows, in pieces."""
+    rng, piece = np.random.default_rng(999), 1_000_000
+    sums = np.zeros(5)
+    for _ in range(rows // piece):
+        one = day(rng, piece, user_effect=user_effect)
+        losses = [-(one.truth * np.log(p) + (1 - one.truth) * np.log1p(-p)).sum() for p in (one.first, one.second)]
+        sums += [piece, one.truth.sum(), one.first.sum(), *losses]
+    entropy = binary_entropy(sums[1] / sums[0])
+    first, second = sums[3:] / sums[0] / entropy
+    return {"ne": first, "calibration_ratio": sums[2] / sums[1], "difference": first - second}
+
+
+def covered(days: int, *, user_effect: float, by_user: bool, truth: dict[str, float]) -> dict[str, float]:
+    """The share of days whose interval holds the population's value."""
+    rng = np.random.default_rng(7)
+    hits = dict.fromkeys(truth, 0)
+    for _ in range(days):
+        one = day(rng, ROWS, user_effect=user_effect)
+        label = (rng.random(ROWS) < one.truth).astype(np.int8)
+        judged = [Judged(label, np.ones(ROWS), (p, p, p)) for p in (one.first, one.second)]
+        event_id = pa.array([f"e{n}" for n in range(ROWS)])
+        units = pa.array([f"u{n}" for n in one.user.tolist()]) if by_user else pa.nulls(ROWS, pa.string())
+        found = Resampled.empty(2, 2, REPLICATES)
+        groups = np.column_stack([np.zeros(ROWS), np.ones(ROWS)]).astype(np.int32)
+        found.add(
+            event_id, unit_keys(units, event_id, int(rng.integers(2**31))), groups, label, statistics(judged)
+        )
+        found.whole(range(1, 2))
+        drawn, other = (found.draws(model, 0).figures() for model in (0, 1))
+        for name in hits:
+            values = drawn["ne"] - other["ne"] if name == "difference" else drawn[name]
+            low, high, _ = interval_of(values, found.units(0))
+            assert low is not None
+            assert high is not None
+            hits[name] += low <= truth[name] <= high
+    return {name: count / days for name, count in hits.items()}
+
+
+def test_intervals_cover_and_those_of_users_do_where_rows_hang_together() -> None:
+    """The fast form: 60 days, a wider band."""
+    alone = covered(60, user_effect=0.0, by_user=False, truth=population(user_effect=0.0, rows=2_000_000))
+    assert all(share >= 0.85 for share in alone.values()), alone
+    truth = population(user_effect=1.5, rows=2_000_000)
+    by_user = covered(60, user_effect=1.5, by_user=True, truth=truth)
+    assert all(share >= 0.85 for share in by_user.values()), by_user
+    by_row = covered(60, user_effect=1.5, by_user=False, truth=truth)
+    assert by_row["calibration_ratio"] < 0.8, by_row
+
+
+@pytest.mark.slow
+def test_over_300_days_coverage_is_91_to_98_per_cent() -> None:
+    for effect, by_user in ((0.0, False), (1.5, True)):
+        truth = population(user_effect=effect, rows=20_000_000)
+        found = covered(300, user_effect=effect, by_user=by_user, truth=truth)
+        print(f"user effect {effect}, by user {by_user}: {found}, of {truth}")
+        assert all(0.91 <= share <= 0.98 for share in found.values()), found
+    wrong = covered(300, user_effect=1.5, by_user=False, truth=truth)
+    print(f"user effect 1.5, by impression: {wrong}")
+    assert min(wrong.values()) < 0.85
+
+
+@pytest.mark.slow
+def test_the_interval_of_auc_covers_too() -> None:
+    rng = np.random.default_rng(5)
+    big = day(rng, 1_000_000, user_effect=0.0)
+    truth = np.mean([roc_auc((rng.random(1_000_000) < big.truth).astype(np.int8), big.first) for _ in range(5)])
+    hits = 0
+    for _ in range(200):
+        one = day(rng, ROWS, user_effect=0.0)
+        label = (rng.random(ROWS) < one.truth).astype(np.int8)
+        event_id = pa.array([f"e{n}" for n in range(ROWS)])
+        keys = unit_keys(pa.nulls(ROWS, pa.string()), event_id, int(rng.integers(2**31)))
+        rows = Judged(label, np.ones(ROWS), (one.first, one.first, one.first))
+        edges = rank_edges(cells_of(grid_key(one.first), rows))
+        ranked = Ranked.empty(len(edges) + 1, REPLICATES)
+        ranked.add(np.searchsorted(edges, one.first), label, rows.weight, keys)
+        binned, draws = ranked.aucs()
+        low, high, _ = interval_of(draws + roc_auc(label, one.first) - binned, 30)
+        assert low is not None
+        assert high is not None
+        hits += low <= truth <= high
+    print(f"AUC: {hits / 200:.3f} of the days")
+    assert 0.9 <= hits / 200 <= 0.985
