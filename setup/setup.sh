@@ -64,7 +64,7 @@ install_java() {
     say "Java is missing: installing openjdk-17-jre-headless"
     export DEBIAN_FRONTEND=noninteractive
     apt-get install -y -q openjdk-17-jre-headless && return
-    apt-get update -q # no package lists yet, as in a fresh container
+    apt-get update -q || true # no package lists yet, as in a fresh container
     apt-get install -y -q openjdk-17-jre-headless && return
     apt-get install -y -q openjdk-21-jre-headless && return # Debian 13 has no 17
     return 0                                                # what is missing still is said by the caller

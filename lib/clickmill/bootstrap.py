@@ -18,6 +18,8 @@ from clickmill.hashing import Values, splitmix64
 
 MIN_UNITS = 30
 """With fewer units than these there is no interval."""
+ENDS = (0.025, 0.975)
+"""Between these quantiles of the replicates lies a 95% interval."""
 MAX_LOST = 0.01
 """Share of the replicates that may be undefined (one class alone); with more there is no interval."""
 _RISES = tuple(np.uint16(rise) for rise in (24109, 48219, 60273, 64292, 65296, 65497, 65531, 65535))
@@ -96,10 +98,8 @@ class Replicates:
         return cls(sums, [np.unique(np.concatenate(units))[:MIN_UNITS] for units in together])
 
 
-def interval(
-    replicates: ArrayLike, units: int, *, level: float = 0.95
-) -> tuple[tuple[float, float] | None, str | None]:
-    """The percentile interval of a metric's replicates, or None and the reason why there is none.
+def interval(replicates: ArrayLike, units: int) -> tuple[tuple[float, float] | None, str | None]:
+    """The 95% percentile interval of a metric's replicates, or None and the reason why there is none.
 
     replicates: (r,), NaN where the metric is undefined. units: how many there are, up to MIN_UNITS.
     """
@@ -109,7 +109,7 @@ def interval(
     lost = int(np.isnan(values).sum())
     if lost > MAX_LOST * len(values):
         return None, f"undefined in {lost} of {len(values)} replicates"
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(values, ENDS)
     return (float(low), float(high)), None
 
 

@@ -14,8 +14,8 @@ from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from clickmill.config import Gate
+from clickmill.discoveries import FALSE_DISCOVERIES, adjusted
 
-FALSE_DISCOVERIES = 0.05
 _NORMAL = NormalDist()
 
 
@@ -183,10 +183,9 @@ def proven_worse(slices: Sequence[Worse], tolerance: float) -> list[tuple[Worse,
         return _NORMAL.cdf((tolerance - (one.loss or 0.0)) / (one.error or 1.0))
 
     ordered = sorted(slices, key=chance)
-    passing = [n for n, one in enumerate(ordered, 1) if chance(one) <= FALSE_DISCOVERIES * n / len(ordered)]
-    if not passing:
+    found = sum(value <= FALSE_DISCOVERIES for value in adjusted([chance(one) for one in ordered]))
+    if not found:
         return []
-    found = passing[-1]
     reach = _NORMAL.inv_cdf(1 - FALSE_DISCOVERIES * found / len(ordered))
     bounds = [(one, (one.loss or 0.0) - reach * (one.error or 0.0)) for one in ordered[:found]]
     return sorted(bounds, key=lambda pair: -pair[1])

@@ -12,12 +12,13 @@ cells are by p_sampled, with the sum of each stage's p.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from clickmill.metrics import ECE_BINS, Array, Groups
+from clickmill.metrics import ECE_BINS, Array, Groups, losses
 
 Index = npt.NDArray[np.int64]
 
@@ -77,6 +78,12 @@ class Judged:
     label: npt.NDArray[np.int8]
     weight: Array
     stages: tuple[Array, Array, Array]
+
+    @cached_property
+    def terms(self) -> list[list[Array]]:
+        """Of each stage v·p, v·log-loss and v·(p − y)², (n,) each."""
+        y, v = self.label.astype(np.float64), self.weight
+        return [[v * p, v * losses(y, p), v * (p - y) ** 2] for p in self.stages]
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> Judged:
         """Some of the rows."""

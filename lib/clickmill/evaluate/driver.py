@@ -21,7 +21,7 @@ from clickmill.errors import MissingColumnsError, MissingTableError, NoRowsError
 from clickmill.evaluate import worker
 from clickmill.evaluate.cells import STAGES, refined, refinement
 from clickmill.evaluate.figures import metric_rows, reliability_rows
-from clickmill.evaluate.intervals import comparison_rows, enough_units, intervals
+from clickmill.evaluate.intervals import comparison_rows, intervals
 from clickmill.evaluate.resampling import Ranked, Resampled, rank_edges
 from clickmill.evaluate.slices import (
     EVERYTHING,
@@ -244,7 +244,7 @@ def _model(
     one_class = not groups.clicks.any() or not groups.others.any()
     auc = None if one_class else auc_of(groups)
     found = {} if ranked is None else intervals(names, number, resampled, ranked, auc)
-    rates = ranked.click_rates(ECE_BINS) if ranked is not None and enough_units(resampled) else None
+    rates = ranked.click_rates(ECE_BINS) if ranked is not None and resampled.has_intervals else None
     rows = tuple(metric_rows(tally, names, found, traffic=traffic))
     return Judged(entry, rows, tuple(reliability_rows(tally.cells, rates)))
 
@@ -265,15 +265,10 @@ def store(tables: Tables, cfg: Config, ds: date, frame: DataFrame, found: Judgem
         F.lit(ds).alias("ds"),
     )
     written = {"predictions": tables.write("predictions", kept, replace=replace)}
+    each = list(zip(ids, found.models, strict=True))
     rows = {
-        "metrics": [
-            row | {"model_id": name} for name, one in zip(ids, found.models, strict=True) for row in one.metrics
-        ],
-        "reliability": [
-            row | {"model_id": name}
-            for name, one in zip(ids, found.models, strict=True)
-            for row in one.reliability
-        ],
+        "metrics": [row | {"model_id": name} for name, one in each for row in one.metrics],
+        "reliability": [row | {"model_id": name} for name, one in each for row in one.reliability],
         "comparisons": list(found.comparisons),
         "replicates": list(_replicate_rows(found, cfg.judge)),
     }

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from clickmill.bootstrap import ENDS
 from clickmill.errors import DegenerateLabelsError
 from clickmill.evaluate.cells import STAGES, Cells
 from clickmill.evaluate.intervals import Interval
@@ -21,9 +22,6 @@ from clickmill.metrics import (
     ece_of,
     equal_mass_bins,
 )
-
-ENDS = (0.025, 0.975)
-"""Between these quantiles of the replicates lies a 95% interval."""
 
 
 class Figure(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from typing import Any, NamedTuple
@@ -10,13 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clickmill import bootstrap
-from clickmill.bootstrap import MIN_UNITS
+from clickmill.discoveries import FALSE_DISCOVERIES, adjusted, two_sided
 from clickmill.evaluate.resampling import Ranked, Resampled
 from clickmill.evaluate.slices import EVERYTHING
 from clickmill.metrics import Array
 
-FALSE_DISCOVERIES = 0.05
-"""Share of false ones among the slices that are called better or worse (Benjamini and Hochberg 1995)."""
+_NO_DIFFERENCE = dict.fromkeys(("difference", "standard_error", "low", "high"))
 
 
 class Interval(NamedTuple):
@@ -67,9 +65,8 @@ def comparison_rows(
         rows = list(_paired(names, (one, other), (values[models[one]], values[models[other]]), resampled))
         verdicts = _verdicts([row for row in rows if row["metric"] == "ne"], min_clicks)
         for row in rows:
-            error = row.pop("error")
             told = verdicts.get(row["slice"], {}) if row["metric"] == "ne" else {}
-            yield {"model_id": models[one], "other_id": models[other], "standard_error": error, **row, **told}
+            yield {"model_id": models[one], "other_id": models[other], **row, **told}
 
 
 def _paired(
@@ -86,14 +83,17 @@ def _paired(
             mine, its = (found[name, metric] for found in values)
             row = {"slice": name, "metric": metric, "n": mine["n"], "clicks": mine["clicks"]}
             if mine["value"] is None or its["value"] is None:
-                reason = mine["reason"] or its["reason"]
-                yield row | {"difference": None, "low": None, "high": None, "reason": reason, "error": None}
+                yield row | _NO_DIFFERENCE | {"reason": mine["reason"] or its["reason"]}
                 continue
             drawn = draws[0][metric] - draws[1][metric]
             low, high, reason = interval_of(drawn, resampled.units(group))
-            error = None if low is None else float(np.nanstd(drawn))
-            difference = mine["value"] - its["value"]
-            yield row | {"difference": difference, "low": low, "high": high, "reason": reason, "error": error}
+            yield row | {
+                "difference": mine["value"] - its["value"],
+                "standard_error": None if low is None else float(np.nanstd(drawn)),
+                "low": low,
+                "high": high,
+                "reason": reason,
+            }
 
 
 def _verdicts(rows: Sequence[Mapping[str, Any]], min_clicks: int) -> dict[str, dict[str, Any]]:
@@ -101,30 +101,9 @@ def _verdicts(rows: Sequence[Mapping[str, Any]], min_clicks: int) -> dict[str, d
     slices = [row for row in rows if row["slice"] != EVERYTHING]
     few = (row["slice"] for row in slices if row["clicks"] < min_clicks)
     found: dict[str, dict[str, Any]] = {name: {"verdict": "too few clicks"} for name in few}
-    judged = [row for row in slices if row["slice"] not in found and row["error"] is not None]
-    chances = adjusted([two_sided(row["difference"], row["error"]) for row in judged])
+    judged = [row for row in slices if row["slice"] not in found and row["standard_error"] is not None]
+    chances = adjusted([two_sided(row["difference"], row["standard_error"]) for row in judged])
     for row, chance in zip(judged, chances, strict=True):
         verdict = "no difference" if chance > FALSE_DISCOVERIES else "worse" if row["difference"] > 0 else "better"
         found[row["slice"]] = {"verdict": verdict, "q_value": chance}
     return found
-
-
-def two_sided(difference: float, error: float) -> float:
-    """The chance of so large a difference where there is none, normally distributed; 1 where none was seen."""
-    if difference == 0:
-        return 1.0
-    return math.erfc(abs(difference) / error / math.sqrt(2)) if error > 0 else 0.0
-
-
-def adjusted(chances: Sequence[float]) -> list[float]:
-    """Benjamini and Hochberg's: the least false discovery rate at which each would be called a discovery."""
-    order = np.argsort(chances)
-    ranked = np.asarray(chances, float)[order] * len(order) / np.arange(1, len(order) + 1)
-    found = np.empty(len(order))
-    found[order] = np.minimum(np.minimum.accumulate(ranked[::-1])[::-1], 1.0)
-    return [float(value) for value in found]
-
-
-def enough_units(resampled: Resampled) -> bool:
-    """Whether all rows together have units enough for an interval."""
-    return resampled.units(0) >= MIN_UNITS

@@ -19,7 +19,7 @@ from clickmill import hashing
 from clickmill.bootstrap import MIN_UNITS, Keys, Replicates, add_draws
 from clickmill.evaluate.cells import Cells, Judged
 from clickmill.evaluate.slices import Int32
-from clickmill.metrics import Array, losses
+from clickmill.metrics import Array
 
 SHARED = 2
 """Σv and Σvy, which all models have in common, come first; then of each model Σvp, Σv·log-loss, Σv(p − y)²."""
@@ -115,15 +115,16 @@ class Resampled:
         """How many units a group has, counted no further than bootstrap.MIN_UNITS."""
         return len(self.replicates.units[group])
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether all rows together have units enough for an interval."""
+        return self.units(0) >= MIN_UNITS
+
 
 def statistics(judged: Sequence[Judged]) -> Array:
     """What is summed of each of n rows, (n, SHARED + OWN·models), from the rows as every model judges them."""
-    label, weight = judged[0].label.astype(np.float64), judged[0].weight
-    columns = [weight, weight * label]
-    for rows in judged:
-        p = rows.stages[-1]
-        columns += [weight * p, weight * losses(label, p), weight * (p - label) ** 2]
-    return np.column_stack(columns)
+    weight = judged[0].weight
+    return np.column_stack([weight, weight * judged[0].label, *(term for one in judged for term in one.terms[-1])])
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 
 from clickmill.evaluate.cells import STAGES, Cells, Judged, cells_of, empty_cells, grid_key, merged
 from clickmill.evaluate.slices import Int32
-from clickmill.metrics import CLIP, Array, losses
+from clickmill.metrics import CLIP, Array
 
 SUMS = ("rows", "clicked", "weight", "clicks", "p", "loss", "square", "clipped", "truth", "unknown")
 """Of a group and a stage: counts of rows and of clicks; Σv, Σvy, Σvp, Σv·log-loss, Σv(p − y)²; how many p
@@ -67,11 +67,9 @@ def _statistics(rows: Judged, truth: Array) -> list[list[Array]]:
     return [
         [
             *shared,
-            v * p,
-            v * losses(y, p),
-            v * (p - y) ** 2,
+            *terms,
             ((p < CLIP) | (p > 1 - CLIP)).astype(np.float64),
             *true,
         ]
-        for p in rows.stages
+        for p, terms in zip(rows.stages, rows.terms, strict=True)
     ]

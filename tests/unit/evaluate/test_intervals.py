@@ -13,8 +13,9 @@ from scipy.stats import false_discovery_control
 from clickmill import metrics
 from clickmill.bootstrap import poisson, unit_keys
 from clickmill.calibration import expit
+from clickmill.discoveries import adjusted, two_sided
 from clickmill.evaluate.cells import Judged
-from clickmill.evaluate.intervals import adjusted, comparison_rows, intervals, two_sided
+from clickmill.evaluate.intervals import comparison_rows, intervals
 from clickmill.evaluate.resampling import Resampled, statistics
 
 N, REPLICATES = 4000, 60
