@@ -1,11 +1,15 @@
 """The whole chain for one day in one Spark session: stale and missing days first, then the window's models.
 
-Makes every missing or stale day of the window, trains, calibrates and judges --models, and ends with
-the leaderboard and the report.
+Makes every missing or stale day of the window, trains, calibrates and judges --models, lets the best of them
+challenge the champion, and ends with the leaderboard, the gate's verdict and the report. A refusal is an
+ordinary day's outcome: exit 0, where `promote` alone ends with 4.
 """
 
+from contextlib import suppress
+
+from clickmill.errors import GateRefusedError
 from clickmill.job import Job, Run, perform_within
-from clickmill.jobs import build_features, calibrate, downsample, evaluate, ingest, simulate, train_logreg
+from clickmill.jobs import build_features, calibrate, downsample, evaluate, ingest, promote, simulate, train_logreg
 from clickmill.publish import publish
 from clickmill.staleness import stale_days
 
@@ -30,6 +34,8 @@ def main(run: Run) -> None:
         if run.dry_run:
             run.say("the dry run ends here: what follows needs the models that this would write")
             return
+    with suppress(GateRefusedError):
+        perform_within(run, run.sibling(promote.JOB))
     publish(run, tuple(model["model_id"] for model in run.result["models"]))
 
 

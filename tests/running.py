@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from clickmill.tables import Tables
 
 
-def run(tables: Tables, job: Job, cfg: Config, days: Sequence[date], models: tuple[str, ...] = ()) -> Run:
-    """Runs the job for the days; the run, for its counts and result."""
+def prepared(tables: Tables, job: Job, cfg: Config, days: Sequence[date], models: tuple[str, ...] = ()) -> Run:
+    """A run of the job for the days, not yet started."""
     from clickmill.job import Run
 
-    known = Run(
+    return Run(
         job=job,
         cfg=cfg,
         spark=tables.spark,
@@ -27,8 +27,13 @@ def run(tables: Tables, job: Job, cfg: Config, days: Sequence[date], models: tup
         ds=days[-1],
         days=tuple(days),
         models=models,
-        dry_run=False,
+        dry_run=tables.dry_run,
         progress=Progress(quiet=True),
     )
+
+
+def run(tables: Tables, job: Job, cfg: Config, days: Sequence[date], models: tuple[str, ...] = ()) -> Run:
+    """Runs the job for the days; the run, for its counts and result."""
+    known = prepared(tables, job, cfg, days, models)
     job.main(known)
     return known

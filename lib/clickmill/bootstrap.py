@@ -8,6 +8,7 @@ for what they have in common; all models of a day see the same W, so that differ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -96,6 +97,26 @@ class Replicates:
         sums = np.sum([part.sums for part in parts], axis=0)
         together = zip(*(part.units for part in parts), strict=True)
         return cls(sums, [np.unique(np.concatenate(units))[:MIN_UNITS] for units in together])
+
+
+class Draws(NamedTuple):
+    """Of one model and one group, by replicate: Σv, Σvy, Σvp, Σv·log-loss, Σv(p − y)², each (replicates,)."""
+
+    weight: Array
+    clicks: Array
+    p: Array
+    loss: Array
+    square: Array
+
+    def figures(self) -> dict[str, Array]:
+        """Metrics by replicate, (replicates,) each; NaN where undefined. NE takes the replicate's own rate."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            loss, q = self.loss / self.weight, self.clicks / self.weight
+            entropy = -(q * np.log(q) + (1 - q) * np.log1p(-q))
+            ne = np.where((q > 0) & (q < 1), loss / entropy, np.nan)
+            ratio = np.where(self.clicks > 0, self.p / self.clicks, np.nan)
+            square = self.square / self.weight
+        return {"log_loss": loss, "ne": ne, "rig": 1 - ne, "calibration_ratio": ratio, "brier": square}
 
 
 def interval(replicates: ArrayLike, units: int) -> tuple[tuple[float, float] | None, str | None]:

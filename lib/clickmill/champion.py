@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import NamedTuple
 
 from pyspark.sql import DataFrame
 
@@ -14,32 +14,42 @@ from clickmill.scoring import Contender
 from clickmill.tables import Tables
 
 
-def champion(tables: Tables, ds: date) -> Contender | None:
-    """The model of the promoted decision with the greatest ds not after `ds`; None before the first one.
+class Promotion(NamedTuple):
+    """A verdict that made a model the champion from `ds` on."""
 
-    A backfilled decision of an earlier day therefore never displaces a later champion. Raises
-    MissingTableError where the promoted model is no longer among `models`.
+    number: int
+    """Rises by one with every promotion, whatever its day."""
+    ds: date
+    champion: Contender
+
+
+def promotions(tables: Tables) -> list[Promotion]:
+    """All of them, by day and then as they were made; none where nothing was decided yet."""
+    rows = tables.rows("decisions") if tables.exists("decisions") else []
+    found = [
+        Promotion(row["promotion"], row["ds"], Contender.from_json(row["champion_model"]))
+        for row in rows
+        if row["promoted"]
+    ]
+    return sorted(found, key=lambda one: (one.ds, one.number))
+
+
+def champion(tables: Tables, ds: date) -> Contender | None:
+    """The model of the promotion with the greatest ds not after `ds`; None before the first one.
+
+    A backfilled decision of an earlier day therefore never displaces a later champion.
     """
-    if not tables.exists("decisions"):
-        return None
-    promoted = [row for row in tables.rows("decisions") if row["promoted"] and row["ds"] <= ds]
-    if not promoted:
-        return None
-    latest = max(promoted, key=lambda row: (row["ds"], row["at"]))
-    model_id, digest = latest["champion"], latest["champion_digest"]
-    found = tables.rows("models", where={"model_id": [model_id], "digest": [digest]})
-    if not found:
-        raise MissingTableError(
-            f"{tables.path('models')}: the champion as of {ds}, {model_id} with digest {digest}, is not there"
-        )
-    return _contender(found[0])
+    until = [one.champion for one in promotions(tables) if one.ds <= ds]
+    return until[-1] if until else None
 
 
 def contenders(tables: Tables, ds: date, names: Sequence[str]) -> tuple[Contender, ...]:
-    """The models of `ds` by these names, in this order, and after them the champion unless it is one of them.
+    """The models of `ds` by these names, in this order, and after them the champion of the day before and of `ds`.
 
-    Raises MissingTableError where a name has no model on that day, KeepRateError for a model that needs
-    its keep rate and has none.
+    They differ once `ds` has a new champion: a rerun of the day then judges the same models again. A champion
+    that is one of the models is not told twice; of one that was trained again since, so that its artifact is
+    another one, the id gets the digest's first 8 digits. Raises MissingTableError where a name has no model on
+    that day, KeepRateError for a model that needs its keep rate and has none.
     """
     rows = {row["name"]: row for row in tables.rows("models", days=[ds])}
     missing = [name for name in names if name not in rows]
@@ -48,10 +58,12 @@ def contenders(tables: Tables, ds: date, names: Sequence[str]) -> tuple[Contende
             f"{tables.path('models')}: no model called {', '.join(missing)} was trained for {ds}; there are "
             f"{', '.join(sorted(rows)) or 'none'}; train it first"
         )
-    found = [_contender(rows[name]) for name in names]
-    holder = champion(tables, ds)
-    if holder is not None and all(holder.digest != one.digest for one in found):
-        found.append(holder)
+    found = [Contender.of(rows[name]) for name in names]
+    for holder in (champion(tables, ds - timedelta(days=1)), champion(tables, ds)):
+        if holder is None or any(holder.digest == one.digest for one in found):
+            continue
+        again = any(holder.model_id == one.model_id for one in found)
+        found.append(replace(holder, model_id=f"{holder.model_id}@{holder.digest[:8]}") if again else holder)
     return tuple(found)
 
 
@@ -67,23 +79,3 @@ def needed_columns(features: DataFrame, found: Sequence[Contender]) -> list[str]
             )
         columns |= dict.fromkeys(needed)
     return list(columns)
-
-
-def _contender(row: Mapping[str, Any]) -> Contender:
-    stretches = json.loads(row.get("stretches") or "{}")
-    return Contender(
-        model_id=row["model_id"],
-        name=row["name"],
-        kind=row["kind"],
-        artifact=row["artifact"],
-        digest=row["digest"],
-        correction=row["correction"],
-        keep_rate=row["keep_rate"],
-        seconds=row["seconds"],
-        trained_until=_end(stretches, "train"),
-        chosen_until=_end(stretches, "validation"),
-    )
-
-
-def _end(stretches: Mapping[str, list[str]], name: str) -> datetime | None:
-    return datetime.fromisoformat(stretches[name][1]) if name in stretches else None

@@ -53,8 +53,9 @@ class Candidate:
     model_id: str
     name: str
     judged: str
-    """Names the rows that it was judged on."""
-    trained_until: datetime
+    """Names the rows that it was judged on, and the draws of the bootstrap."""
+    trained_until: datetime | None
+    """The end of the time that it, or the choice of its settings, learned from."""
     calibrated_on: str
     """The stretch of time that its calibration was fitted on."""
     keep_rate_known: bool
@@ -98,8 +99,9 @@ def _sound(one: Candidate, test_from: datetime) -> Iterator[Rule]:
 
 
 def _trained_before(one: Candidate, test_from: datetime) -> Rule:
-    until = one.trained_until
-    form = "%Y-%m-%d %H:%M"
+    until, form = one.trained_until, "%Y-%m-%d %H:%M"
+    if until is None:
+        return _rule("trained_before", False, f"{one.model_id} does not say until when its data went")
     said = f"{one.model_id} was trained on data until {until:{form}}, test time begins {test_from:{form}}"
     return _rule(
         "trained_before", until <= test_from, said, until=until.isoformat(), test_from=test_from.isoformat()

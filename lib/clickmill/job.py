@@ -45,6 +45,7 @@ class Arguments:
     ds: date | None = None
     days: int | None = None
     models: tuple[str, ...] = ()
+    rollback: str | None = None
     dry_run: bool = False
     json: bool = False
     result_file: str | None = None
@@ -64,6 +65,8 @@ class Run:
     models: tuple[str, ...]
     dry_run: bool
     progress: Progress
+    rollback: str | None = None
+    """The champion that `promote` is to put back."""
     counts: dict[str, int] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
 
@@ -140,13 +143,24 @@ def command(load_job: Callable[[], Job]) -> Callable[..., None]:
         ds: Annotated[str | None, typer.Option(help="The day, YYYY-MM-DD.")] = None,
         days: Annotated[int | None, typer.Option(min=1, help="Day jobs: so many days, ending with --ds.")] = None,
         models: Annotated[str | None, typer.Option(help="Window jobs: names of models, with commas.")] = None,
+        rollback: Annotated[
+            str | None, typer.Option(help="promote: the champion to put back, by its id, or `previous`.")
+        ] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
         result_file: Annotated[str | None, typer.Option(help="Write the verdict there, as JSON.")] = None,
     ) -> None:
         names = tuple(name.strip() for name in (models or "").split(",") if name.strip())
         arguments = Arguments(
-            tuple(conf or ()), tuple(set_ or ()), _day(ds), days, names, dry_run, as_json, _writable(result_file)
+            conf=tuple(conf or ()),
+            set=tuple(set_ or ()),
+            ds=_day(ds),
+            days=days,
+            models=names,
+            rollback=rollback,
+            dry_run=dry_run,
+            json=as_json,
+            result_file=_writable(result_file),
         )
         raise typer.Exit(execute(load_job(), arguments))
 
@@ -199,10 +213,12 @@ def perform(run: Run) -> None:
 
 def perform_within(run: Run, part: Run) -> None:
     """Performs `part` as a run of its own; its result and table versions are the whole's too."""
-    perform(part)
-    run.result |= part.result
-    run.tables.versions_in |= part.tables.versions_in
-    run.tables.versions_out |= part.tables.versions_out
+    try:
+        perform(part)
+    finally:
+        run.result |= part.result
+        run.tables.versions_in |= part.tables.versions_in
+        run.tables.versions_out |= part.tables.versions_out
 
 
 def named(raised: BaseException) -> ClickmillError:
@@ -230,6 +246,8 @@ def _prepare(job: Job, arguments: Arguments, progress: Progress) -> Run:
     if unknown:
         known = f"which has {', '.join(cfg.models) or 'none'}{errors.nearest(unknown[0], cfg.models)}"
         raise UsageError(f"--models {','.join(unknown)}: not in the config, {known}")
+    if arguments.rollback is not None and job.name != "promote":
+        raise UsageError(f"--rollback {arguments.rollback}: only promote puts a champion back")
     from clickmill.session import get_spark
     from clickmill.tables import Tables
 
@@ -246,6 +264,7 @@ def _prepare(job: Job, arguments: Arguments, progress: Progress) -> Run:
         models=arguments.models or tuple(cfg.models),
         dry_run=arguments.dry_run,
         progress=progress,
+        rollback=arguments.rollback,
     )
 
 

@@ -21,13 +21,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as fs
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from clickmill.errors import ConflictError, DamagedTableError, MissingTableError, SchemaError
 from clickmill.schema import Table
+
+APPLICATION = "clickmill"
+"""Under this name Delta's log keeps the number of the last numbered append."""
 
 
 def newest(path: str) -> int:
@@ -129,15 +132,21 @@ def _merged(path: str, table: DeltaSchema, added: DeltaSchema) -> DeltaSchema:
     return DeltaSchema(list(known.values()))
 
 
-def write(path: str, added: pa.Table, *, predicate: str | None, metadata: dict[str, str]) -> int:
+def write(
+    path: str, added: pa.Table, *, predicate: str | None, metadata: dict[str, str], number: int | None = None
+) -> int:
     """Commits the rows, in place of those that `predicate` (SQL on partition columns) names; the new version.
 
     Without a predicate the rows are appended. The caller has checked the table's rules. Raises SchemaError
-    where rows lie outside the predicate (nothing is written), ConflictError.
+    where rows lie outside the predicate (nothing is written), ConflictError, also where another writer has
+    committed this number or a greater one.
     """
-    save = partial(write_deltalake, path, added, schema_mode="merge", commit_properties=_properties(metadata))
+    properties = _properties(metadata, number)
+    save = partial(write_deltalake, path, added, schema_mode="merge", commit_properties=properties)
     try:
         with _lock(path), _named_conflicts(path, predicate):
+            if number is not None and number <= (_open(path).transaction_version(APPLICATION) or 0):
+                raise taken(path, number)
             if predicate is None:
                 save(mode="append")
             else:
@@ -149,8 +158,14 @@ def write(path: str, added: pa.Table, *, predicate: str | None, metadata: dict[s
         raise SchemaError(f"{path}: rows outside {predicate}; nothing was written") from None
 
 
-def _properties(metadata: dict[str, str]) -> CommitProperties:
-    return CommitProperties(custom_metadata={"userMetadata": json.dumps(metadata)})
+def taken(path: str, number: int) -> ConflictError:
+    """The error of an append whose number another writer has taken."""
+    return ConflictError(f"{path}: another writer was first (number {number} is taken); run the job again")
+
+
+def _properties(metadata: dict[str, str], number: int | None = None) -> CommitProperties:
+    own = [] if number is None else [Transaction(APPLICATION, number)]
+    return CommitProperties(custom_metadata={"userMetadata": json.dumps(metadata)}, app_transactions=own)
 
 
 @contextmanager

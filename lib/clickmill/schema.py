@@ -17,6 +17,14 @@ STRING, INT, LONG, DOUBLE = pa.string(), pa.int32(), pa.int64(), pa.float64()
 DOUBLES = pa.list_(DOUBLE)
 TIME, DAY, TINY, FLAG = pa.timestamp("us", tz="UTC"), pa.date32(), pa.int8(), pa.bool_()
 
+STAGES = ("p_sampled", "prior", "calibrated")
+"""What the judge looks at: p as the model said it, after the prior correction, after the calibrator."""
+LAST_STAGE = STAGES[-1]
+EVERYTHING = "all"
+"""The slice of all test rows."""
+DAY_SLICE = "day="
+"""Begins the name of the slice of one test day."""
+
 
 class OneOf(NamedTuple):
     """A rule: the column holds one of these values."""
@@ -258,6 +266,7 @@ TABLES: dict[str, Table] = {
         columns={
             **_MODEL_KEYS,
             "slice": STRING,
+            "calibration_id": STRING,
             "judged": STRING,
             "unit": STRING,
             "units": INT,
@@ -265,7 +274,7 @@ TABLES: dict[str, Table] = {
             **dict.fromkeys(("weight", "clicks", "p", "loss", "square"), DOUBLES),
         },
         partition_by=("ds", "model_id"),
-        required=("ds", "model_id", "slice", "judged"),
+        required=("ds", "model_id", "slice", "calibration_id", "judged"),
     ),
     "comparisons": Table(
         columns={
@@ -297,7 +306,9 @@ TABLES: dict[str, Table] = {
             "champion_before_digest": STRING,
             "champion": STRING,
             "champion_digest": STRING,
+            "champion_model": STRING,
             "promoted": FLAG,
+            "promotion": LONG,
             "rules": STRING,
         },
         required=("ds", "at", "run_id", "promoted"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +48,26 @@ class Contender:
             raise KeepRateError(
                 f"{self.model_id}: the model does not say at which keep rate it was trained: it cannot score"
             )
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Contender:
+        """From a row of `models`."""
+        stretches = json.loads(row.get("stretches") or "{}")
+        ends = {name: datetime.fromisoformat(end) for name, (_, end) in stretches.items()}
+        own = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+        return cls(**own, trained_until=ends.get("train"), chosen_until=ends.get("validation"))
+
+    def to_json(self) -> str:
+        """What `from_json` reads."""
+        return json.dumps(asdict(self), default=datetime.isoformat)
+
+    @classmethod
+    def from_json(cls, text: str) -> Contender:
+        """What `to_json` wrote; members that a later version adds keep their defaults."""
+        own = json.loads(text)
+        for name in ("trained_until", "chosen_until"):
+            own[name] = datetime.fromisoformat(own[name]) if own.get(name) else None
+        return cls(**own)
 
     def require_unseen(self, stretch: Stretch, what: str, *, learned_until: datetime | None) -> None:
         """Raises OverlapError where something of it was learned from the time that is to judge it."""

@@ -213,11 +213,15 @@ class Tables:
         predicate = " AND ".join(_equals(column, value) for column, value in replace.items())
         return self._put(name, rows, predicate)
 
-    def append(self, name: str, rows: Rows) -> Written:
-        """Adds rows to an append-only table (`runs`, `decisions`)."""
-        return self._put(name, rows, None)
+    def append(self, name: str, rows: Rows, *, number: int | None = None) -> Written:
+        """Adds rows to an append-only table (`runs`, `decisions`).
 
-    def _put(self, name: str, rows: Rows, predicate: str | None) -> Written:
+        number: of the writers that append with one number one alone succeeds, and none once a greater one is
+        taken; ConflictError for the others.
+        """
+        return self._put(name, rows, None, number)
+
+    def _put(self, name: str, rows: Rows, predicate: str | None, number: int | None = None) -> Written:
         """Rows that the driver holds go to a local table without Spark, all others through it."""
         table = TABLES[name]
         if isinstance(rows, list):
@@ -234,7 +238,9 @@ class Tables:
                 return Written(self._pins.get(name, -1), rows.num_rows)
             self._create(name, table)
             metadata = {"run_id": self.run_id}
-            version = local_delta.write(self.path(name), rows, predicate=predicate, metadata=metadata)
+            version = local_delta.write(
+                self.path(name), rows, predicate=predicate, metadata=metadata, number=number
+            )
             written = Written(version, rows.num_rows)
         else:
             frame = self.spark.createDataFrame(rows) if isinstance(rows, pa.Table) else rows
@@ -244,7 +250,7 @@ class Tables:
                 with _named_errors(self.path(name), predicate or ""):
                     return Written(self._pins.get(name, -1), checked.count())
             self._create(name, table)
-            written = self._write_by_spark(name, checked, predicate)
+            written = self._write_by_spark(name, checked, predicate, number)
         return self._noted(name, written)
 
     def _noted(self, name: str, written: Written) -> Written:
@@ -266,7 +272,9 @@ class Tables:
         version = local_delta.commit(path, table, files, rows.schema, replace=partitions, metadata=metadata)
         return self._noted(name, Written(version, sum(file["rows"] for file in files)))
 
-    def _write_by_spark(self, name: str, frame: DataFrame, predicate: str | None) -> Written:
+    def _write_by_spark(
+        self, name: str, frame: DataFrame, predicate: str | None, number: int | None = None
+    ) -> Written:
         writer = (
             frame.write.format("delta")
             .mode("append" if predicate is None else "overwrite")
@@ -275,9 +283,15 @@ class Tables:
         )
         if predicate is not None:
             writer = writer.option("replaceWhere", predicate)
+        if number is not None:
+            writer = writer.option("txnAppId", local_delta.APPLICATION).option("txnVersion", number)
         with _named_errors(self.path(name), predicate or ""):
             _again_if_the_schema_moved(partial(self._save, writer, name))
-        return self._own_commit(name)
+        own = self._own_commit(name)
+        if own is None and number is not None:  # Delta skips a number that is taken in silence
+            raise local_delta.taken(self.path(name), number)
+        # Delta makes no commit of a write that neither adds nor removes rows (it raises where one failed).
+        return own or Written(self.newest(name), 0)
 
     def _save(self, writer: DataFrameWriter, name: str) -> None:
         if self._is_catalog:
@@ -302,14 +316,13 @@ class Tables:
 
     # --- the log -------------------------------------------------------------------------
 
-    def _own_commit(self, name: str) -> Written:
+    def _own_commit(self, name: str) -> Written | None:
         for entry in self._history(name, 50):
             metadata = entry.get("userMetadata") or ""
             if self.run_id in metadata:
                 metrics = entry.get("operationMetrics") or {}
                 return Written(int(entry["version"]), int(metrics.get("numOutputRows", 0)))
-        # Delta makes no commit of a write that neither adds nor removes rows (it raises where one failed).
-        return Written(self.newest(name), 0)
+        return None
 
     def _history(self, name: str, limit: int) -> list[dict[str, Any]]:
         statement = f"DESCRIBE HISTORY {self._target(name)} LIMIT {limit}"

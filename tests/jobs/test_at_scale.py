@@ -39,8 +39,6 @@ simulate:
   rows_per_day: 860000     # 25,800 clicks a day: 2.58M rows in all
   ctr: 0.03
   drift: 0
-  new_value_share: 0       # or each day would bring values that the model cannot know
-  users: 1                 # nothing that moves the truth is hidden from the model, but the hour
 sampling: {{keep_rate: {KEEP_RATE}}}
 split: {{train: 1d, validation: 1d, test: 1d}}
 models:

@@ -17,6 +17,7 @@ from judged_day import DS, save_model
 from clickmill.calibration import Calibrator
 from clickmill.config import Config
 from clickmill.errors import MissingColumnsError, MissingTableError, NoRowsError, OverlapError
+from clickmill.scoring import Contender
 
 if TYPE_CHECKING:
     from clickmill.tables import Tables
@@ -56,7 +57,9 @@ def decision(model: dict[str, Any], *, ds: Any = DS, promoted: bool = True) -> d
         "challenger": model["model_id"],
         "champion": model["model_id"],
         "champion_digest": model["digest"],
+        "champion_model": Contender.of(model).to_json(),
         "promoted": promoted,
+        "promotion": 1,
     }
 
 

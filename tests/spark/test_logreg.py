@@ -22,6 +22,7 @@ from clickmill.errors import (
 )
 from clickmill.models import artifact
 from clickmill.models.logreg import LogregModel
+from clickmill.scoring import Contender
 from clickmill.split import Stretch, Stretches
 from clickmill.train import watch
 from clickmill.train.logreg.driver import lacking, train
@@ -154,8 +155,8 @@ def test_a_warm_start_from_the_champion(tables: Tables) -> None:
     )
     assert said == ["lr: starts from the base rate: there is no champion as of 2026-01-01"]
     tables.write("models", [first], replace={"ds": DAYS[1], "name": "lr"})
-    decision = {"ds": DAYS[1], "at": MIDNIGHTS[1], "run_id": "r", "promoted": True}
-    tables.append("decisions", [decision | {"champion": first["model_id"], "champion_digest": first["digest"]}])
+    decision = {"ds": DAYS[1], "at": MIDNIGHTS[1], "run_id": "r", "promoted": True, "promotion": 1}
+    tables.append("decisions", [decision | {"champion_model": Contender.of(first).to_json()}])
     now = Tables(tables.spark, tables.warehouse, run_id="the-next-run")
     warm, model = trained(now, warm_start="champion")
     figures = model.card.training

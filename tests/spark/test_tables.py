@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from clickmill import reader
-from clickmill.errors import MissingColumnsError, MissingTableError, SchemaError
+from clickmill.errors import ConflictError, MissingColumnsError, MissingTableError, SchemaError
 from clickmill.split import Stretch
 from clickmill.tables import ByWorkers, Tables
 from clickmill.writer import as_they_are
@@ -192,6 +193,32 @@ def test_the_reader_cuts_by_time_fills_new_columns_and_names_missing_ones(tables
     assert rows.to_pydict() == {"ds": [DAY, DAY, NEXT, NEXT], "x_a_b": [None, None, 0, 1]}
     with pytest.raises(MissingColumnsError, match="s_NOPE"):
         list(reader.read(shard, columns=["s_NOPE"]))
+
+
+@pytest.mark.parametrize("place", ["{}", "file://{}"], ids=["delta-rs", "spark"])
+def test_of_the_appends_with_one_number_one_alone_succeeds(
+    spark: SparkSession, warehouse: str, place: str
+) -> None:
+    def append(run_id: str, number: int | None) -> str | None:
+        tables = Tables(spark, place.format(warehouse), run_id=run_id)
+        verdict = {"ds": DAY, "at": datetime(2026, 1, 1), "run_id": run_id, "promoted": number is not None}
+        try:
+            tables.append("decisions", [verdict], number=number)
+        except ConflictError:
+            return None
+        return run_id
+
+    def stored() -> list[str]:
+        return sorted(DeltaTable(f"{warehouse}/decisions").to_pyarrow_table()["run_id"].to_pylist())
+
+    assert append("first", 1) == "first"
+    assert append("again", 1) is None
+    assert append("refused", None) == "refused"
+    with ThreadPoolExecutor(4) as threads:
+        won = list(filter(None, threads.map(append, "abcd", [2] * 4)))
+    assert len(won) == 1
+    assert append("late", 1) is None
+    assert stored() == sorted(["first", "refused", *won])
 
 
 def test_two_processes_write_different_days_of_a_new_table_at_once(warehouse: str) -> None:

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from clickmill.metrics import ECE_BINS, Array, Groups, losses
+from clickmill.schema import STAGES
 
 Index = npt.NDArray[np.int64]
 
-STAGES = ("p_sampled", "prior", "calibrated")
 PAIRS = 1e-6
 """Share of all pairs of a click and a non-click that may lie in cells not known to be ties."""
 PRECISION = 1e-6

@@ -19,12 +19,11 @@ from clickmill.champion import needed_columns
 from clickmill.config import Config, Judge
 from clickmill.errors import MissingColumnsError, MissingTableError, NoRowsError
 from clickmill.evaluate import worker
-from clickmill.evaluate.cells import STAGES, refined, refinement
+from clickmill.evaluate.cells import refined, refinement
 from clickmill.evaluate.figures import metric_rows, reliability_rows
 from clickmill.evaluate.intervals import comparison_rows, intervals
 from clickmill.evaluate.resampling import Ranked, Resampled, rank_edges
 from clickmill.evaluate.slices import (
-    EVERYTHING,
     ByDay,
     Everything,
     Int32,
@@ -37,6 +36,7 @@ from clickmill.evaluate.slices import (
 from clickmill.evaluate.tally import Tally
 from clickmill.evaluate.worker import Entry, Plan
 from clickmill.metrics import ECE_BINS, auc_of
+from clickmill.schema import EVERYTHING, LAST_STAGE
 from clickmill.scoring import Contender
 from clickmill.split import Stretch
 from clickmill.tables import Partitions, Tables, Written
@@ -66,7 +66,7 @@ class Judged(NamedTuple):
 
     def last_stage(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Rows of `metrics` of p, by slice and metric."""
-        return {(row["slice"], row["metric"]): row for row in self.metrics if row["stage"] == STAGES[-1]}
+        return {(row["slice"], row["metric"]): row for row in self.metrics if row["stage"] == LAST_STAGE}
 
     def for_json(self) -> dict[str, Any]:
         """The model as `--json` shows it; `metrics_uncalibrated` are those of p_sampled, with no correction."""
@@ -284,12 +284,13 @@ def _replicate_rows(found: Judgement, conf: Judge) -> Iterator[dict[str, Any]]:
         return
     for number, one in enumerate(found.models):
         for row in one.metrics:
-            if (row["stage"], row["metric"]) == (STAGES[-1], "n"):
+            if (row["stage"], row["metric"]) == (LAST_STAGE, "n"):
                 group = found.names.index(row["slice"])
                 drawn = found.resampled.draws(number, group)._asdict()
                 yield {
                     "model_id": one.entry.contender.model_id,
                     "slice": row["slice"],
+                    "calibration_id": one.entry.calibration_id,
                     "judged": found.resampled.digest,
                     "unit": conf.unit,
                     "units": found.resampled.units(group),

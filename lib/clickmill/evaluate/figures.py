@@ -9,9 +9,8 @@ import numpy as np
 
 from clickmill.bootstrap import ENDS
 from clickmill.errors import DegenerateLabelsError
-from clickmill.evaluate.cells import STAGES, Cells
+from clickmill.evaluate.cells import Cells
 from clickmill.evaluate.intervals import Interval
-from clickmill.evaluate.slices import EVERYTHING
 from clickmill.evaluate.tally import SUMS, Tally
 from clickmill.metrics import (
     Array,
@@ -22,6 +21,7 @@ from clickmill.metrics import (
     ece_of,
     equal_mass_bins,
 )
+from clickmill.schema import EVERYTHING, LAST_STAGE, STAGES
 
 
 class Figure(NamedTuple):
@@ -81,7 +81,7 @@ def metric_rows(
         for place, stage in enumerate(STAGES):
             sums = tally.sums[group, place]
             groups = tally.cells.groups(place) if name == EVERYTHING else None
-            own = intervals.get(name, {}) if stage == STAGES[-1] else {}
+            own = intervals.get(name, {}) if stage == LAST_STAGE else {}
             for metric, figure in figures(sums, groups).items():
                 low, high, lacking = own.get(metric, Interval(None, None))
                 yield {

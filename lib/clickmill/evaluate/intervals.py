@@ -11,8 +11,8 @@ import numpy as np
 from clickmill import bootstrap
 from clickmill.discoveries import FALSE_DISCOVERIES, adjusted, two_sided
 from clickmill.evaluate.resampling import Ranked, Resampled
-from clickmill.evaluate.slices import EVERYTHING
 from clickmill.metrics import Array
+from clickmill.schema import EVERYTHING
 
 _NO_DIFFERENCE = dict.fromkeys(("difference", "standard_error", "low", "high"))
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from clickmill import hashing
-from clickmill.bootstrap import MIN_UNITS, Keys, Replicates, add_draws
+from clickmill.bootstrap import MIN_UNITS, Draws, Keys, Replicates, add_draws
 from clickmill.evaluate.cells import Cells, Judged
 from clickmill.evaluate.slices import Int32
 from clickmill.metrics import Array
@@ -26,26 +25,6 @@ SHARED = 2
 OWN = 3
 RANK_BINS = 1000
 """Bins of equal mass of a model's resampled ranking."""
-
-
-class Draws(NamedTuple):
-    """Of one model and one group, by replicate: Σv, Σvy, Σvp, Σv·log-loss, Σv(p − y)², each (replicates,)."""
-
-    weight: Array
-    clicks: Array
-    p: Array
-    loss: Array
-    square: Array
-
-    def figures(self) -> dict[str, Array]:
-        """Metrics by replicate, (replicates,) each; NaN where undefined. NE takes the replicate's own rate."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            loss, q = self.loss / self.weight, self.clicks / self.weight
-            entropy = -(q * np.log(q) + (1 - q) * np.log1p(-q))
-            ne = np.where((q > 0) & (q < 1), loss / entropy, np.nan)
-            ratio = np.where(self.clicks > 0, self.p / self.clicks, np.nan)
-            square = self.square / self.weight
-        return {"log_loss": loss, "ne": ne, "rig": 1 - ne, "calibration_ratio": ratio, "brier": square}
 
 
 @dataclass

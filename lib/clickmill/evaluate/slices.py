@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from clickmill import bootstrap
 from clickmill.config import Judge, Slice
+from clickmill.schema import DAY_SLICE, EVERYTHING
 
 Int32 = NDArray[np.int32]
-EVERYTHING = "all"
 OTHER, MISSING, SEEN, UNSEEN = "__other__", "__missing__", "__seen__", "__unseen__"
 HOUR_US = 3_600_000_000
 BLOCKS = {"hour": 1, "day": 24}
@@ -59,7 +59,7 @@ class ByDay:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"day={day}" for day in self.days)
+        return tuple(f"{DAY_SLICE}{day}" for day in self.days)
 
     def groups(self, batch: pa.RecordBatch) -> Int32:
         days = micros(batch.column(self.column)).astype("datetime64[us]").astype("datetime64[D]")

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clickmill.evaluate.cells import STAGES, Cells, Judged, cells_of, empty_cells, grid_key, merged
+from clickmill.evaluate.cells import Cells, Judged, cells_of, empty_cells, grid_key, merged
 from clickmill.evaluate.slices import Int32
 from clickmill.metrics import CLIP, Array
+from clickmill.schema import STAGES
 
 SUMS = ("rows", "clicked", "weight", "clicks", "p", "loss", "square", "clipped", "truth", "unknown")
 """Of a group and a stage: counts of rows and of clicks; Σv, Σvy, Σvp, Σv·log-loss, Σv(p − y)²; how many p

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-STAGES = ("p_sampled", "prior", "calibrated")
-"""As the model said it, after the prior correction, after the calibrator."""
-LAST_STAGE = STAGES[-1]
+from clickmill.schema import LAST_STAGE
+
 COLLISION_LIMIT = 0.01
 """Share of a slot's impressions whose value shares its weight with another: less than this is harmless."""
 

@@ -11,10 +11,10 @@ from pyarrow import fs
 from pyspark.sql import functions as F
 
 from clickmill.errors import PlatformError
-from clickmill.report.data import LAST_STAGE, ReportData, RunInfo
+from clickmill.report.data import ReportData, RunInfo
 from clickmill.report.page import render
-from clickmill.report.shape import DAY_SLICE, EVERYTHING, report_data
-from clickmill.schema import TABLES
+from clickmill.report.shape import report_data
+from clickmill.schema import DAY_SLICE, EVERYTHING, LAST_STAGE, TABLES
 from clickmill.tables import Tables
 
 HISTORY_DAYS = 28

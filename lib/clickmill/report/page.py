@@ -12,7 +12,8 @@ import jinja2
 from markupsafe import Markup
 
 from clickmill.report import figures, text
-from clickmill.report.data import COLLISION_LIMIT, LAST_STAGE, STAGES, Bin, DayFigure, Figure, Model, ReportData
+from clickmill.report.data import COLLISION_LIMIT, Bin, DayFigure, Figure, Model, ReportData
+from clickmill.schema import LAST_STAGE, STAGES
 
 MOST_PLOTS = 6
 """Reliability plots: of the best models."""

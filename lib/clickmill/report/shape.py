@@ -9,7 +9,6 @@ from datetime import date, datetime
 from typing import Any
 
 from clickmill.report.data import (
-    LAST_STAGE,
     Bin,
     Collisions,
     DayFigure,
@@ -22,11 +21,9 @@ from clickmill.report.data import (
     Stretch,
     TableVersion,
 )
+from clickmill.schema import DAY_SLICE, EVERYTHING, LAST_STAGE
 
 Row = Mapping[str, Any]
-EVERYTHING = "all"
-"""The slice of all test rows."""
-DAY_SLICE = "day="
 
 
 def report_data(

@@ -9,10 +9,10 @@ import pytest
 
 from clickmill import metrics
 from clickmill.calibration import expit
-from clickmill.evaluate.cells import STAGES, Judged
+from clickmill.evaluate.cells import Judged
 from clickmill.evaluate.figures import metric_rows, reliability_rows
-from clickmill.evaluate.slices import EVERYTHING
 from clickmill.evaluate.tally import Tally
+from clickmill.schema import EVERYTHING, STAGES
 
 N = 5000
 DAYS = ("day=2026-01-09", "day=2026-01-10")

@@ -14,6 +14,7 @@ from clickmill.config import LogregSpec
 from clickmill.errors import ConfigError, MissingTableError
 from clickmill.models import artifact
 from clickmill.models.logreg import LogregModel
+from clickmill.scoring import Contender
 from clickmill.split import Stretch
 from clickmill.tables import Tables
 from clickmill.train.logreg import worker
@@ -54,8 +55,8 @@ class Lists:
         return row
 
     def promote(self, row: dict[str, Any], ds: date) -> None:
-        verdict = {"champion": row["model_id"], "champion_digest": row["digest"], "promoted": True}
-        self.held["decisions"].append(verdict | {"ds": ds, "at": datetime(2026, 2, 1)})
+        verdict = {"champion_model": Contender.of(row).to_json(), "promoted": True, "promotion": 1}
+        self.held["decisions"].append(verdict | {"ds": ds})
 
     def start(self, warm_start: str | None, **spec: Any) -> Start | None:
         asked = LogregSpec.model_validate({"kind": "logreg", "bits": 18, "warm_start": warm_start} | spec)

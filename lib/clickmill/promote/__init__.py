@@ -1,0 +1,1 @@
+"""The champion: who takes its place, and why."""
