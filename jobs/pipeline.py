@@ -35,7 +35,7 @@ def main(run: Run) -> None:
             run.say("the dry run ends here: what follows needs the models that this would write")
             return
     with suppress(GateRefusedError):
-        perform_within(run, run.sibling(promote.JOB))
+        perform_within(run, run.sibling(promote.JOB, quiet=True))  # publish tells it
     publish(run, tuple(model["model_id"] for model in run.result["models"]))
 
 

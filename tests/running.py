@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from clickmill.config import Config
 from clickmill.progress import Progress
 
+QUICK_JVM = {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1"}
+"""For the environment of a process that starts Spark for a moment: its JVM compiles quickly."""
+
 if TYPE_CHECKING:
     from clickmill.job import Job, Run
     from clickmill.tables import Tables

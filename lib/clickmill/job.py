@@ -85,7 +85,7 @@ class Run:
 
         return stretches(self.cfg.split, self.tables.last_time("features", self.ds))
 
-    def sibling(self, job: Job, days: Sequence[date] | None = None) -> Run:
+    def sibling(self, job: Job, days: Sequence[date] | None = None, *, quiet: bool = False) -> Run:
         """A run of another job in the same session, with the same arguments."""
         from clickmill.tables import Tables
 
@@ -100,7 +100,7 @@ class Run:
             days=self.days if days is None else tuple(days),
             models=self.models,
             dry_run=self.dry_run,
-            progress=self.progress,
+            progress=Progress(quiet=True) if quiet else self.progress,
         )
 
 

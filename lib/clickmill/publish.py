@@ -1,4 +1,4 @@
-"""The end of a pipeline: the leaderboard on standard output, the report in its file."""
+"""The end of a pipeline: leaderboard and verdict on standard output, the report in its file."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def publish(run: Run, model_ids: tuple[str, ...]) -> None:
     if not run.progress.quiet:
         Console().print(leaderboard(data))
         plain = Console(soft_wrap=True, highlight=False, markup=False)
-        for line in differences(data):
+        for line in (*differences(data), *run.result["decision"]["sentences"]):
             plain.print(line)
         plain.print(f"report: {path}")

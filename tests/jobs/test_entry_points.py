@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from running import QUICK_JVM
 from score_models import lines, save_model
 
 from clickmill.jars import jar_paths
@@ -39,6 +40,7 @@ def test_every_way_scores_the_same_rows_and_says_so(tmp_path: Path, way: str) ->
         "PYSPARK_PYTHON": "python3",  # that of BIN: Spark's own script breaks at a space in its path
         "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(Path.home()),
+        **QUICK_JVM,
     }
     done = subprocess.run(
         [*WAYS[way], *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300

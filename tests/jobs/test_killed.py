@@ -23,6 +23,7 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import SparkSession
+from running import QUICK_JVM
 from small import SETS, run
 
 MARK = "CLICKMILL_TEST_DRIVER"
@@ -67,7 +68,7 @@ def start(job: str, warehouse: Path, *sets: str) -> Driver:
     with open(warehouse.with_suffix(".log"), "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", f"clickmill.jobs.{job}", *arguments],
-            env=os.environ | {MARK: mark},
+            env=os.environ | QUICK_JVM | {MARK: mark},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from running import QUICK_JVM
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -29,7 +31,15 @@ def test_ones_own_data_in_five_minutes(tmp_path):
     (here / ".venv").symlink_to(sys.prefix)
     shutil.copytree(ROOT / "conf", here / "conf")
     script = "set -eu\n" + "\n".join(text for _, text in blocks)
-    done = subprocess.run(["sh", "-c", script], cwd=here, capture_output=True, text=True, timeout=580, check=False)
+    done = subprocess.run(
+        ["sh", "-c", script],
+        cwd=here,
+        env=os.environ | QUICK_JVM,
+        capture_output=True,
+        text=True,
+        timeout=580,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     said = done.stdout + done.stderr
     for name in ("lr", "lr_nocross"):

@@ -144,7 +144,7 @@ def test_the_champion_as_of_a_day_is_that_of_the_latest_day_not_after_it(tables:
     tables.append("decisions", [decision(models[1], ds=days[1])])  # a backfill
     named = [champion(tables, day) for day in days]
     assert [one.name for one in named if one is not None] == ["a", "b", "c"]
-    assert [one.name for one in contenders(tables, DS, ["c"])] == ["c"]
+    assert [one.name for one in contenders(tables, DS, ["c"])] == ["c", "b"]
 
 
 def test_what_is_missing_is_named(tables: Tables) -> None:
