@@ -11,6 +11,7 @@ functions on `Groups` serve the in-memory figures here and the distributed ones 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -211,6 +212,23 @@ def ece_of(groups: Groups, bins: int = ECE_BINS) -> float:
     """Expected calibration error of groups."""
     found = equal_mass_bins(groups, bins)
     return float((found.mass @ np.abs(found.p_mean - found.click_rate)) / found.mass.sum())
+
+
+def ece_debiased_of(groups: Groups, bins: int = ECE_BINS) -> float:
+    """Expected calibration error of groups of unweighted rows, less what chance adds to it; at least 0.
+
+    In a bin of n rows the click rate is off by chance, with spread s = √(q(1 − q)/n). |p̄ − ȳ| is then on
+    average the mean of a folded normal distribution (Leone, Nelson and Nottingham 1961), above the true gap by
+    s·(√(2/π)·exp(−r²/2) − 2r·Φ(−r)) where that is r·s. One r is taken for all bins: what their gaps, in units
+    of s, have in the mean square beyond the 1 that chance gives.
+    """
+    found = equal_mass_bins(groups, bins)
+    seen = np.abs(found.p_mean - found.click_rate)
+    rate = (found.click_rate * found.mass + 0.5) / (found.mass + 1)  # so that a bin without clicks has a spread
+    spread = np.sqrt(rate * (1 - rate) / found.mass)
+    r = math.sqrt(max(0.0, float(np.mean((seen / spread) ** 2)) - 1))
+    by_chance = math.sqrt(2 / math.pi) * math.exp(-(r**2) / 2) - r * math.erfc(r / math.sqrt(2))
+    return float(max(0.0, found.mass @ (seen - by_chance * spread) / found.mass.sum()))
 
 
 def _click_rate(rows: Rows) -> float:

@@ -10,6 +10,7 @@ import pytest
 from sklearn import metrics as sk
 
 from clickmill import metrics
+from clickmill.calibration import expit
 from clickmill.errors import DegenerateLabelsError, InputError, InvalidProbabilityError, NoRowsError
 
 Figure = Callable[..., float]
@@ -169,3 +170,27 @@ def test_figures_over_clicks_need_one(figure: Figure) -> None:
     with pytest.raises(DegenerateLabelsError, match="no clicks"):
         figure([0, 0], [0.2, 0.5])
     assert figure([1, 1], [1.0, 1.0]) == 1.0
+
+
+@pytest.mark.parametrize(("factor", "left"), [(1.0, 0.4), (1.1, 0.4), (1.5, 1.0)])
+def test_the_debiased_ece_is_nearer_to_that_of_the_population(factor: float, left: float) -> None:
+    """Plain ECE is too high where rows are few, most of all for a model that is right."""
+    rng = np.random.default_rng(3)
+
+    def day(rows: int) -> metrics.Groups:
+        p = expit(rng.normal(-3, 1, rows))
+        label = (rng.random(rows) < p).astype(float)
+        return metrics.group(metrics.checked(label, np.minimum(factor * p, 1.0)))
+
+    whole = metrics.ece_of(day(2_000_000))
+    days = [day(5_000) for _ in range(200)]
+    plain = np.mean([metrics.ece_of(one) for one in days]) - whole
+    debiased = np.mean([metrics.ece_debiased_of(one) for one in days]) - whole
+    assert plain > 0
+    assert abs(debiased) < left * plain
+
+
+def test_the_debiased_ece_of_bins_without_chance_is_the_plain_one() -> None:
+    """No click at all: the rate of each bin is 0 for sure, as far as its own spread says."""
+    rows = metrics.checked(np.zeros(1000), np.linspace(0.1, 0.3, 1000))
+    assert metrics.ece_debiased_of(metrics.group(rows)) == pytest.approx(metrics.ece_of(metrics.group(rows)))

@@ -18,6 +18,7 @@ from clickmill.metrics import (
     auc_of,
     average_precision_of,
     binary_entropy,
+    ece_debiased_of,
     ece_of,
     equal_mass_bins,
 )
@@ -64,6 +65,8 @@ def figures(sums: Array, groups: Groups | None) -> dict[str, Figure]:
     }
     if groups is not None:
         found["ece"] = Figure(ece_of(groups))
+        alike = s["weight"] == s["rows"]
+        found["ece_debiased"] = Figure(ece_debiased_of(groups)) if alike else Figure(None, "the rows have weights")
         found["auc"] = _or_reason(lambda: auc_of(groups))
         found["auc_pr"] = _or_reason(lambda: average_precision_of(groups))
     return found
