@@ -27,6 +27,7 @@ def publish(run: Run, model_ids: tuple[str, ...]) -> None:
         run=info,
         stretches={name: tuple(stretch) for name, stretch in run.stretches()._asdict().items()},
         model_ids=model_ids,
+        decision=run.result["decision"],
     )
     path = save(data, run.cfg.report_path(run.ds))
     run.result["report"] = path

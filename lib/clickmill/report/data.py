@@ -14,10 +14,12 @@ COLLISION_LIMIT = 0.01
 
 @dataclass(frozen=True)
 class Figure:
-    """One metric's value; None with the reason where it does not exist."""
+    """One metric's value, None with the reason where it does not exist; its 95% interval if there is one."""
 
     value: float | None
     reason: str | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Model:
 
 @dataclass(frozen=True)
 class DayFigure:
-    """NE of a model name on one test day."""
+    """NE and calibration ratio of a model name on one test day."""
 
     name: str
     day: date
@@ -69,6 +71,7 @@ class DayFigure:
     n: int
     clicks: int
     reason: str | None = None
+    calibration: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,49 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """A group of test rows: figures of the model that is looked at, and how its NE differs from a rival's."""
+
+    name: str
+    n: int
+    clicks: int
+    ne: Figure
+    calibration: Figure
+    difference: Figure
+    """NE of the model less the rival's; above 0 it is worse."""
+    verdict: str | None
+    """`better`, `worse`, `no difference` (by false discovery rate over all slices) or `too few clicks`."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """One model against a rival, slice by slice, the most harmed first."""
+
+    model_id: str
+    rival_id: str | None
+    rows: tuple[Slice, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One of the gate's rules."""
+
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate decided."""
+
+    outcome: str
+    promoted: bool
+    champion: str | None
+    """The champion's id after it."""
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
 class ReportData:
     """All that the leaderboard and the page show."""
 
@@ -158,6 +204,8 @@ class ReportData:
     stretches: tuple[Stretch, ...]
     differences: tuple[Difference, ...] = ()
     """Of the best model from each other one, as the models are ordered."""
+    slices: Slices | None = None
+    verdict: Verdict | None = None
 
     @property
     def knows_truth(self) -> bool:

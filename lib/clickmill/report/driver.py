@@ -30,12 +30,14 @@ def collect(
     run: RunInfo,
     stretches: Mapping[str, tuple[datetime, datetime]],
     model_ids: Sequence[str] | None = None,
+    decision: Mapping[str, Any] | None = None,
 ) -> ReportData:
     """What the report of `ds` shows, at this run's pinned versions.
 
     days: the window, whose rejects and newest feature audit are shown. model_ids: those of the
-    judged models that are shown; all unless given. A table that is not there leaves its section empty.
-    What comes to the driver is bounded by models × stages × metrics, slots × bits and reasons.
+    judged models that are shown; all unless given. decision: the gate's, as `--json` shows it.
+    A table that is not there leaves its section empty.
+    What comes to the driver is bounded by models × stages × metrics, models² × slices, slots × bits and reasons.
     """
     shown_only = {} if model_ids is None else {"model_id": model_ids}
     metrics = _rows(tables, "metrics", days=[ds], where={"slice": [EVERYTHING], **shown_only})
@@ -44,7 +46,8 @@ def collect(
     names = {row["model_id"]: row["name"] for row in _rows(tables, "models", columns=("model_id", "name"))}
     wanted = {names.get(model_id) for model_id in shown}
     same_name = sorted(model_id for model_id, name in names.items() if name in wanted) + shown
-    history = {"metric": ["ne"], "stage": [LAST_STAGE], "model_id": same_name}
+    in_slices = {"metric": ["ne", "calibration_ratio"], "stage": [LAST_STAGE]}
+    history = {**in_slices, "model_id": same_name}
     return report_data(
         ds=ds,
         dataset=dataset,
@@ -65,8 +68,10 @@ def collect(
             tables,
             "comparisons",
             days=[ds],
-            where={"model_id": shown, "other_id": shown, "slice": [EVERYTHING], "metric": ["ne"]},
+            where={"model_id": shown, "other_id": shown, "metric": ["ne"]},
         ),
+        slices=_rows(tables, "metrics", days=[ds], where={**in_slices, "model_id": shown}),
+        decision=decision,
     )
 
 

@@ -12,7 +12,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clickmill.report import text
 from clickmill.report.data import Bin
@@ -33,6 +33,14 @@ SVG = "http://www.w3.org/2000/svg"
 LINK = "http://www.w3.org/1999/xlink"
 
 
+class Interval(NamedTuple):
+    """A value and its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 def reliability(before: Sequence[Bin], after: Sequence[Bin], *, key: str, title: str, description: str) -> str:
     """Predicted against observed CTR: `after` recalibration as dots, `before` as rings, the diagonal as a line."""
     figure, axes = _figure()
@@ -51,8 +59,10 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin], *, key: str, title:
     return _svg(figure, key=key, title=title, description=description)
 
 
-def ne_by_day(series: Sequence[Sequence[tuple[date, float]]], *, key: str, title: str, description: str) -> str:
-    """NE over days, a line a model, in the order of `SERIES`."""
+def by_day(
+    series: Sequence[Sequence[tuple[date, float]]], *, metric: str, key: str, title: str, description: str
+) -> str:
+    """A metric over days, a line a model, in the order of `SERIES`."""
     figure, axes = _figure(height=2.6)
     days = sorted({day for points in series for day, _ in points})
     for place, points in enumerate(series):
@@ -67,9 +77,25 @@ def ne_by_day(series: Sequence[Sequence[tuple[date, float]]], *, key: str, title
     step = max(1, -(-len(days) // 6))
     axes.set_xticks(range(0, len(days), step), [f"{day:%d %b}" for day in days[::step]])
     axes.set_xlim(-0.4, len(days) - 0.6)
-    axes.set_ylabel("NE")
+    axes.set_ylabel(metric)
     axes.margins(y=0.15)
     axes.ticklabel_format(axis="y", useOffset=False)
+    return _svg(figure, key=key, title=title, description=description)
+
+
+def forest(rows: Sequence[tuple[int, Interval]], *, key: str, title: str, description: str) -> str:
+    """Differences with their numbers and intervals, from the top down; the line of no difference."""
+    figure, axes = _figure(height=1.0 + 0.28 * len(rows))
+    axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
+    for place, (_, (value, low, high)) in enumerate(rows):
+        color = SERIES[0] if high < 0 else SERIES[1] if low > 0 else MUTED
+        axes.hlines(place, low, high, color=color, linewidth=2, zorder=2)
+        axes.plot(value, place, color=color, marker="o", markersize=5.5, zorder=3)
+    axes.set_yticks(range(len(rows)), [str(number) for number, _ in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel("difference in NE")
+    axes.grid(visible=False, axis="y")
+    axes.locator_params(axis="x", nbins=5)
     return _svg(figure, key=key, title=title, description=description)
 
 

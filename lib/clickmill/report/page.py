@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib import resources
@@ -12,17 +12,22 @@ import jinja2
 from markupsafe import Markup
 
 from clickmill.report import figures, text
-from clickmill.report.data import COLLISION_LIMIT, Bin, DayFigure, Figure, Model, ReportData
+from clickmill.report.data import COLLISION_LIMIT, Bin, DayFigure, Difference, Figure, Model, ReportData
 from clickmill.schema import LAST_STAGE, STAGES
 
 MOST_PLOTS = 6
 """Reliability plots: of the best models."""
+MOST_SLICES = 25
+"""Rows of the slice table, the most harmed first."""
 MOST_SLOTS = 15
 """Rows of the collision table, besides those over the limit."""
 SECTIONS = (
     ("leaderboard", "Leaderboard"),
+    ("verdict", "The gate"),
+    ("differences", "Paired differences"),
+    ("slices", "Slices"),
     ("reliability", "Reliability"),
-    ("ne-by-day", "NE by day"),
+    ("by-day", "Day by day"),
     ("collisions", "Hash collisions"),
     ("rejects", "Rejected lines"),
     ("provenance", "What ran on what"),
@@ -40,7 +45,8 @@ class ReliabilityPlot:
 @dataclass(frozen=True)
 class DayRow:
     day: date
-    figures: tuple[Figure, ...]
+    figures: tuple[tuple[Figure, Figure], ...]
+    """Of each name NE and calibration ratio."""
     n: int
     clicks: int
 
@@ -56,6 +62,9 @@ def render(data: ReportData) -> str:
         "count": text.count,
         "share": text.share,
         "seconds": text.seconds,
+        "interval": lambda figure, name: text.interval(name, figure),
+        "signed": text.signed,
+        "signed_interval": _signed_interval,
         "recalibration": lambda method: {"platt": "Platt", "none": "not recalibrated"}.get(method, method),
     }
     folder = resources.files("clickmill.report")
@@ -83,7 +92,9 @@ def _derived(data: ReportData) -> dict[str, Any]:
         "day_names": names,
         "day_rows": _day_rows(data.days, names),
         "several_days": len({figure.day for figure in data.days}) > 1,
-        "day_plot": _day_plot(data.days, names),
+        "day_plots": _day_plots(data.days, names),
+        "forest": _forest(data, labels),
+        **_sliced(data, labels),
         "collisions": shown,
         "collisions_left_out": len(data.collisions) - len(shown),
         "heavy": heavy,
@@ -135,23 +146,88 @@ def _day_rows(days: tuple[DayFigure, ...], names: list[str]) -> list[DayRow]:
     for day in sorted({figure.day for figure in days}):
         own = {figure.name: figure for figure in days if figure.day == day}
         some = next(iter(own.values()))
-        shown = tuple(Figure(own[name].ne if name in own else None) for name in names)
+        shown = tuple(
+            (Figure(own[name].ne), Figure(own[name].calibration)) if name in own else (Figure(None), Figure(None))
+            for name in names
+        )
         rows.append(DayRow(day, shown, some.n, some.clicks))
     return rows
 
 
-def _day_plot(days: tuple[DayFigure, ...], names: list[str]) -> dict[str, Any] | None:
-    """The curves of NE over days, if there are two days or more."""
-    series = [[(f.day, f.ne) for f in days if f.name == name and f.ne is not None] for name in names]
-    drawn = [(name, points) for name, points in zip(names, series, strict=True) if points][: len(figures.SERIES)]
-    values = [ne for _, points in drawn for _, ne in points]
-    seen = {day for _, points in drawn for day, _ in points}
-    if len(seen) < 2:
-        return None
-    svg = figures.ne_by_day(
-        [points for _, points in drawn],
-        key="ne-by-day-plot",
-        title="NE by test day",
-        description=f"{len(seen)} days; NE lies between {min(values):.4f} and {max(values):.4f}.",
+def _day_plots(days: tuple[DayFigure, ...], names: list[str]) -> list[dict[str, Any]]:
+    """The curves of NE and of the calibration ratio over days, if there are two days or more."""
+    plots = []
+    for metric, name, of in (("ne", "NE", _ne), ("calibration", "Calibration ratio", _calibration)):
+        series = [
+            [(f.day, value) for f in days if f.name == own and (value := of(f)) is not None] for own in names
+        ]
+        drawn = [(own, points) for own, points in zip(names, series, strict=True) if points][: len(figures.SERIES)]
+        values = [value for _, points in drawn for _, value in points]
+        seen = {day for _, points in drawn for day, _ in points}
+        if len(seen) < 2:
+            continue
+        svg = figures.by_day(
+            [points for _, points in drawn],
+            metric=name,
+            key=f"{metric}-by-day-plot",
+            title=f"{name} by test day",
+            description=f"{len(seen)} days; {name} lies between {min(values):.4f} and {max(values):.4f}.",
+        )
+        legend = [(text.plain(own), shade) for shade, (own, _) in enumerate(drawn)]
+        plots.append({"svg": Markup(svg), "name": name, "legend": legend})
+    return plots
+
+
+def _ne(figure: DayFigure) -> float | None:
+    return figure.ne
+
+
+def _calibration(figure: DayFigure) -> float | None:
+    return figure.calibration
+
+
+def _forest(data: ReportData, labels: Mapping[str, str]) -> Markup | None:
+    """The best model's differences from all others."""
+    return _drawn(
+        [(one.value, one.low, one.high) for one in data.differences],
+        key="forest-models",
+        title=f"NE of {labels[data.models[0].model_id]} less that of each other model" if data.models else "",
     )
-    return {"svg": Markup(svg), "legend": [(text.plain(name), shade) for shade, (name, _) in enumerate(drawn)]}
+
+
+def _sliced(data: ReportData, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The slices that are shown, and how the two models differ there."""
+    if data.slices is None:
+        return {"slices": (), "slices_left_out": 0, "slice_forest": None, "slice_names": ("", None)}
+    shown = data.slices.rows[:MOST_SLICES]
+    mine, rival = labels[data.slices.model_id], data.slices.rival_id and labels[data.slices.rival_id]
+    forest = _drawn(
+        [(one.difference.value, one.difference.low, one.difference.high) for one in shown],
+        key="forest-slices",
+        title=f"NE of {mine} less that of {rival}, slice by slice",
+    )
+    left = len(data.slices.rows) - len(shown)
+    return {"slices": shown, "slices_left_out": left, "slice_forest": forest, "slice_names": (mine, rival)}
+
+
+def _drawn(
+    rows: Sequence[tuple[float | None, float | None, float | None]], *, key: str, title: str
+) -> Markup | None:
+    """A forest plot of the rows that have an interval, numbered as in the table beside it."""
+    known = [
+        (number, figures.Interval(value, low, high))
+        for number, (value, low, high) in enumerate(rows, 1)
+        if value is not None and low is not None and high is not None
+    ]
+    if not known:
+        return None
+    worse, better = sum(one.low > 0 for _, one in known), sum(one.high < 0 for _, one in known)
+    told = f"{len(known)} differences with 95% intervals: {better} wholly below 0, {worse} wholly above."
+    return Markup(figures.forest(known, key=key, title=title, description=told))
+
+
+def _signed_interval(one: Difference | Figure) -> str:
+    """The interval of a difference in NE; nothing where there is none."""
+    if one.low is None or one.high is None:
+        return ""
+    return f"[{text.signed(one.low)}, {text.signed(one.high)}]"

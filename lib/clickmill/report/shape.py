@@ -17,9 +17,13 @@ from clickmill.report.data import (
     Model,
     Reject,
     ReportData,
+    Rule,
     RunInfo,
+    Slice,
+    Slices,
     Stretch,
     TableVersion,
+    Verdict,
 )
 from clickmill.schema import DAY_SLICE, EVERYTHING, LAST_STAGE
 
@@ -42,12 +46,15 @@ def report_data(
     versions: Mapping[str, int],
     stretches: Mapping[str, tuple[datetime, datetime]],
     comparisons: Iterable[Row] = (),
+    slices: Iterable[Row] = (),
+    decision: Row | None = None,
 ) -> ReportData:
     """All that is shown of one day.
 
-    metrics: of `ds`; history: NE by test day (slice `day=…`) of `ds` and of earlier days; models: those
-    judged and earlier ones of the same names, which history needs;
-    comparisons: paired differences of NE over all test rows;
+    metrics: of `ds`; history: NE and calibration ratio by test day (slice `day=…`) of `ds` and of earlier days;
+    models: those judged and earlier ones of the same names, which history needs;
+    comparisons: paired differences of NE; slices: NE and calibration ratio of the slices;
+    decision: the gate's, as `--json` shows it;
     rejects: one row a reason with `lines`, and the `source`, `line`, `text` of one example.
     """
     metrics, bins = list(metrics), list(reliability)
@@ -58,6 +65,7 @@ def report_data(
     judged.sort(key=lambda model: (_last_if_absent(model.figure("ne").value), model.model_id))
     names = {row["model_id"]: row["name"] for row in trained.values()} | {m.model_id: m.name for m in judged}
     audited = list(audit)
+    compared = list(comparisons)
     bits = min((model.bits for model in judged if model.bits is not None), default=None)
     return ReportData(
         ds=ds,
@@ -71,19 +79,73 @@ def report_data(
         rejects_days=tuple(rejects_days),
         tables=tuple(TableVersion(name, version) for name, version in versions.items()),
         stretches=tuple(Stretch(name, start, end) for name, (start, end) in stretches.items()),
-        differences=_differences(comparisons, [model.model_id for model in judged]),
+        differences=_differences(compared, [model.model_id for model in judged]),
+        slices=_slices(list(slices), compared, [model.model_id for model in judged], decision),
+        verdict=_verdict(decision),
     )
 
 
 def _differences(comparisons: Iterable[Row], ids: Sequence[str]) -> tuple[Difference, ...]:
     """Those of the first model, whose ids come in the order of the leaderboard."""
-    found = {(row["model_id"], row["other_id"]): row for row in comparisons if row["difference"] is not None}
+    overall = (row for row in comparisons if row["slice"] == EVERYTHING and row["difference"] is not None)
+    found = {(row["model_id"], row["other_id"]): row for row in overall}
     pairs = [(ids[0], other) for other in ids[1:] if (ids[0], other) in found]
     rows = [found[pair] for pair in pairs]
     return tuple(
         Difference(row["model_id"], row["other_id"], row["difference"], row["low"], row["high"], row["reason"])
         for row in rows
     )
+
+
+def _slices(
+    rows: Sequence[Row], comparisons: Sequence[Row], ids: Sequence[str], decision: Row | None
+) -> Slices | None:
+    """The challenger against the champion before it; without one, the first model against the second."""
+    if not ids:
+        return None
+    asked = decision or {}
+    mine, rival = asked.get("challenger"), asked.get("champion_before")
+    if mine not in ids or rival not in ids or mine == rival:
+        mine, rival = ids[0], ids[1] if len(ids) > 1 else None
+    own = {(row["slice"], row["metric"]): row for row in rows if row["model_id"] == mine}
+    pair = {row["slice"]: row for row in comparisons if (row["model_id"], row["other_id"]) == (mine, rival)}
+    found = []
+    for name, metric in own:
+        if metric != "ne" or name == EVERYTHING:
+            continue
+        ne, compared = own[name, "ne"], pair.get(name, {})
+        difference = Figure(
+            compared.get("difference"), compared.get("reason"), compared.get("low"), compared.get("high")
+        )
+        calibration = own.get((name, "calibration_ratio"))
+        found.append(
+            Slice(
+                name,
+                ne["n"] or 0,
+                ne["clicks"] or 0,
+                _figure(ne),
+                Figure(None, "not computed") if calibration is None else _figure(calibration),
+                difference,
+                compared.get("verdict"),
+            )
+        )
+    found.sort(key=lambda one: (one.verdict != "worse", -_first_if_absent(one.difference.value), one.name))
+    return Slices(str(mine), rival, tuple(found))
+
+
+def _verdict(decision: Row | None) -> Verdict | None:
+    if decision is None:
+        return None
+    rules = tuple(Rule(rule["passed"], rule["sentence"]) for rule in decision["rules"])
+    return Verdict(decision["sentences"][0], decision["promoted"], decision["champion"], rules)
+
+
+def _figure(row: Row) -> Figure:
+    return Figure(row["value"], row.get("reason"), row.get("low"), row.get("high"))
+
+
+def _first_if_absent(value: float | None) -> float:
+    return -math.inf if value is None or math.isnan(value) else value
 
 
 def _last_if_absent(value: float | None) -> float:
@@ -95,7 +157,7 @@ def _model(model_id: str, trained: Row | None, method: str | None, metrics: list
     own = [row for row in metrics if row["model_id"] == model_id and row["slice"] == EVERYTHING]
     stages: dict[str, dict[str, Figure]] = {}
     for row in own:
-        stages.setdefault(row["stage"], {})[row["metric"]] = Figure(row["value"], row.get("reason"))
+        stages.setdefault(row["stage"], {})[row["metric"]] = _figure(row)
     seen = next((row for row in own if row["stage"] == LAST_STAGE), own[0])
     trained = trained or {}
     spec = _json(trained.get("spec"))
@@ -139,18 +201,28 @@ def _reliability(rows: list[Row]) -> dict[str, tuple[Bin, ...]]:
 
 
 def _days(history: Iterable[Row], names: Mapping[str, str], judged: set[str]) -> tuple[DayFigure, ...]:
-    """NE by day of the judged names; where several evaluations judged a day, the latest one's."""
-    latest: dict[tuple[str, date], Row] = {}
+    """By day of the judged names; where several evaluations judged a day, the latest one's."""
+    latest: dict[tuple[str, date], dict[str, Row]] = {}
     for row in history:
         name = names.get(row["model_id"])
         if name not in judged or not row["slice"].startswith(DAY_SLICE):
             continue
         key = (name, date.fromisoformat(row["slice"].removeprefix(DAY_SLICE)))
-        if key not in latest or row["ds"] >= latest[key]["ds"]:
-            latest[key] = row
+        known = latest.setdefault(key, {})
+        if row["metric"] not in known or row["ds"] >= known[row["metric"]]["ds"]:
+            known[row["metric"]] = row
     return tuple(
-        DayFigure(name, day, row["value"], row["n"] or 0, row["clicks"] or 0, row.get("reason"))
-        for (name, day), row in sorted(latest.items(), key=lambda item: item[0])
+        DayFigure(
+            name,
+            day,
+            ne["value"],
+            ne["n"] or 0,
+            ne["clicks"] or 0,
+            ne.get("reason"),
+            found.get("calibration_ratio", {}).get("value"),
+        )
+        for (name, day), found in sorted(latest.items(), key=lambda item: item[0])
+        if (ne := found.get("ne")) is not None
     )
 
 

@@ -8,7 +8,15 @@ import unicodedata
 from clickmill.report.data import Figure, ReportData
 
 ABSENT = "–"
-DECIMALS = {"ne": 4, "log_loss": 5, "calibration_ratio": 3, "calibration_to_truth": 3, "ece": 5, "auc": 4}
+DECIMALS = {
+    "ne": 4,
+    "log_loss": 5,
+    "calibration_ratio": 3,
+    "calibration_to_truth": 3,
+    "ece": 5,
+    "ece_debiased": 5,
+    "auc": 4,
+}
 
 
 def plain(value: str, limit: int = 200) -> str:
@@ -34,6 +42,19 @@ def metric(name: str, figure: Figure) -> str:
     if figure.value is None or not math.isfinite(figure.value):
         return ABSENT
     return f"{figure.value:.{DECIMALS[name]}f}"
+
+
+def interval(name: str, figure: Figure) -> str:
+    """The 95% interval of a metric, `[0.8012, 0.8050]`; nothing where there is none."""
+    if figure.low is None or figure.high is None:
+        return ""
+    digits = DECIMALS[name]
+    return f"[{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
+
+
+def signed(value: float | None) -> str:
+    """A difference in NE with its sign: −0.0028."""
+    return ABSENT if value is None else f"{value:+.4f}".replace("-", "−")
 
 
 def count(value: float | None) -> str:

@@ -26,6 +26,8 @@ def metric_rows(
             "metric": metric,
             "traffic": "full",
             "value": value,
+            "low": value and value * 0.99,
+            "high": value and value * 1.01,
             "n": 200_000,
             "clicks": 6_021,
             "reason": None if value is not None else "the truth is not known",
@@ -43,6 +45,34 @@ def day_rows(model_id: str, figures: dict[str, float]) -> list[dict[str, Any]]:
         {**base, "slice": f"day={day}", "value": ne, "n": 100_000, "clicks": 3_010, "reason": None}
         for day, ne in figures.items()
     ]
+
+
+def slice_rows(model_id: str, figures: dict[str, float]) -> list[dict[str, Any]]:
+    base = {"ds": DS, "model_id": model_id, "stage": "calibrated", "traffic": "full", "n": 50_000, "clicks": 900}
+    return [
+        {**base, "slice": name, "metric": metric, "value": value, "low": value - 0.01, "high": value + 0.01}
+        for name, ne in figures.items()
+        for metric, value in (("ne", ne), ("calibration_ratio", 1.02))
+    ]
+
+
+def difference_row(one: str, other: str, slice: str, value: float, **changed: Any) -> dict[str, Any]:
+    verdict = None if slice == "all" else "worse" if value > 0.004 else "no difference"
+    ends = {"low": value - 0.004, "high": value + 0.004, "reason": None, "verdict": verdict}
+    return {"model_id": one, "other_id": other, "slice": slice, "difference": value, **ends, **changed}
+
+
+def decision(challenger: str, champion: str, text: str = "") -> dict[str, Any]:
+    passed = {"name": "first", "passed": True, "sentence": f"calibration ratio 1.01 {text}: passed"}
+    failed = {"name": "slices", "passed": False, "sentence": "1 of 3 slices is proven worse: FAILED"}
+    return {
+        "promoted": False,
+        "challenger": challenger,
+        "champion_before": champion,
+        "champion": champion,
+        "sentences": [f"{challenger} is refused, {champion} stays the champion"],
+        "rules": [passed, failed],
+    }
 
 
 def bin_rows(model_id: str, *, times: float = 1.0, stage: str = "calibrated") -> list[dict[str, Any]]:
@@ -114,6 +144,13 @@ def sample_report(
             *bin_rows(second, times=18, stage="p_sampled"),
         ],
         "models": [model_row(first, name), model_row(second, other, converged=False)],
+        "comparisons": [
+            difference_row(first, second, "all", -0.0173),
+            difference_row(first, second, "site=b", 0.0061),
+            difference_row(first, second, "site=a", -0.0212),
+        ],
+        "slices": slice_rows(first, {"site=a": 0.79, "site=b": 0.83, "site=few": 0.9}),
+        "decision": decision(first, second, text),
         "calibrations": [{"model_id": first, "method": "platt"}, {"model_id": second, "method": "none"}],
         "audit": audit_rows("c21", 94_120) + audit_rows("c3", 310) + audit_rows("c21×user", 161_004),
         "rejects": [

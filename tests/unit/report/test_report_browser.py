@@ -53,7 +53,7 @@ def test_the_page_loads_silently_and_shows_every_section(browser, tmp_path):
     for anchor, head in SECTIONS:
         assert f'id="{anchor}"' in dom
         assert f">{head}</h2>" in dom
-    assert dom.count("<svg") == 3
+    assert dom.count("<svg") == 5
 
 
 def test_the_browser_would_have_told(browser, tmp_path):

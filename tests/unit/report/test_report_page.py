@@ -99,7 +99,7 @@ def test_tables_have_captions_and_scopes_and_figures_have_words(html):
     assert html.count("<table") == html.count("<caption>") > 6
     assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
     drawn = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(drawn) == 3
+    assert len(drawn) == 5
     assert all(attributes["role"] == "img" and attributes["aria-labelledby"] for attributes in drawn)
     assert "Farthest from the diagonal" in page.text
 
@@ -147,7 +147,7 @@ def test_one_test_day_has_its_row_but_no_curve():
 
 def test_slots_over_the_limit_are_marked_and_counted():
     html = render(sample_report())
-    assert html.count('class="heavy"') == 2
+    assert html.count('class="heavy"') == 3
     assert "At 22 bits 2 of 3 slots and crosses have 1 % or more" in Page(html).text
 
 
@@ -180,10 +180,35 @@ def test_a_log_in_which_nobody_clicked_still_has_a_figure():
 
 
 def test_figures_take_their_colours_and_font_from_the_page():
-    svg = figures.ne_by_day(
-        [[(date(2026, 1, 1), 0.8), (date(2026, 1, 2), 0.81)]], key="k", title="t", description="d"
+    svg = figures.by_day(
+        [[(date(2026, 1, 1), 0.8), (date(2026, 1, 2), 0.81)]], metric="NE", key="k", title="t", description="d"
     )
     assert "var(--c10)" in svg
     assert "var(--font)" in svg
     assert "#0a0b" not in svg
     assert "DejaVu" not in svg
+
+
+def test_the_gate_speaks_in_sentences_and_slices_stand_by_harm(html):
+    page = Page(html)
+    assert "lr-2026-01-10-1f09aa31 is refused, lr_nocross-2026-01-10-77c0ee02 stays the champion." in page.text
+    passed = [attributes for tag, attributes in page.tags if tag == "li" and attributes.get("class") == "passed"]
+    failed = [attributes for tag, attributes in page.tags if tag == "li" and attributes.get("class") == "failed"]
+    assert (len(passed), len(failed)) == (1, 1)
+    assert page.text.index("site=b") < page.text.index("site=a") < page.text.index("site=few")
+    assert "+0.0061[+0.0021, +0.0101]worse" in page.text
+    assert "−0.0173[−0.0213, −0.0133]" in page.text
+    assert "0.8034[0.7954, 0.8114]" in page.text
+
+
+def test_slices_are_those_of_the_best_two_where_nobody_was_up_for_promotion():
+    page = Page(render(sample_report(decision=None)))
+    assert "Nobody was up for promotion" in page.text
+    assert "Where lr differs from lr_nocross, the most harmed first" in page.text
+
+
+def test_a_forest_plot_is_numbered_as_its_table_where_intervals_lack():
+    rows = [(2, figures.Interval(-0.01, -0.02, 0.0)), (5, figures.Interval(0.02, 0.01, 0.03))]
+    svg = figures.forest(rows, key="k", title="t", description="d")
+    numbers = [e.text for e in ElementTree.fromstring(svg).iter(f"{{{figures.SVG}}}text") if e.text in "12345"]
+    assert numbers == ["2", "5"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 
-from report_rows import HOSTILE, metric_rows, model_row, sample_report
+from report_rows import HOSTILE, difference_row, metric_rows, model_row, sample_report
 from rich.console import Console
 
 from clickmill.report.terminal import differences, leaderboard
@@ -55,14 +55,7 @@ def test_the_best_model_s_lead_is_told_with_its_interval():
     first, second = "lr-2026-01-10-1f09aa31", "lr_nocross-2026-01-10-77c0ee02"
     known = {model.model_id for model in sample_report().models}
     assert {first, second} == known
-    row = {
-        "model_id": first,
-        "other_id": second,
-        "difference": -0.0173,
-        "low": -0.02,
-        "high": -0.0151,
-        "reason": None,
-    }
+    row = difference_row(first, second, "all", -0.0173, low=-0.02, high=-0.0151)
     mirrored = row | {"model_id": second, "other_id": first, "difference": 0.0173}
     (line,) = differences(sample_report(comparisons=[mirrored, row]))
     assert line == "NE of lr less that of lr_nocross: -0.0173, 95% interval [-0.0200, -0.0151], paired"
