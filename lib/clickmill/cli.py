@@ -145,6 +145,39 @@ def score(
     )
 
 
+@app.command("reproduce")
+def reproduce(
+    run_id: Annotated[str, typer.Argument(help="A run of the warehouse's table `runs`, or of a --json verdict.")],
+    conf: Conf = None,
+    set_: Sets = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the tables that were made for it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a job again from its stored config on the table versions that it read, and compare what it writes.
+
+    clickmill reproduce 20260110T060102-5c1d09aa --conf conf/datasets/simulated.yaml
+    """
+    from clickmill import reproduce as again
+    from clickmill.config_files import load
+    from clickmill.job import new_run_id
+    from clickmill.progress import Progress
+    from clickmill.session import get_spark
+    from clickmill.tables import Tables
+
+    cfg = load(conf or (), set_ or ())
+    spark = get_spark(cfg.spark, app="clickmill reproduce")
+    tables = Tables(spark, cfg.warehouse_path, run_id=new_run_id())
+    findings = again.reproduce(tables, run_id, progress=Progress(quiet=as_json), keep=keep)
+    same = all(one.same for one in findings)
+    if as_json:
+        told = [{"what": one.what, "same": one.same, "detail": one.detail} for one in findings]
+        print(json.dumps({"run_id": run_id, "same": same, "findings": told}, default=str))
+    else:
+        for one in findings:
+            print(one.sentence)
+    again.require_same(findings)
+
+
 @app.command("doctor")
 def doctor(conf: Conf = None, set_: Sets = None, as_json: AsJson = False) -> None:
     """Check this machine: Python, Java, the Delta jars, write access, memory, slots."""

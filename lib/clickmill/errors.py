@@ -121,6 +121,10 @@ class ConflictError(ClickmillError):
     """Another writer changed the same rows of the same table first."""
 
 
+class DifferentError(ClickmillError):
+    """A run that was reproduced gave another result; the message says what differs."""
+
+
 # --- 4: the gate refused --------------------------------------------------------------------
 
 

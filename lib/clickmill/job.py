@@ -67,6 +67,8 @@ class Run:
     progress: Progress
     rollback: str | None = None
     """The champion that `promote` is to put back."""
+    is_reproduction: bool = False
+    """Whether its tables are only made to be compared: nothing beside a model is to change."""
     counts: dict[str, int] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
 
@@ -197,7 +199,7 @@ def perform(run: Run) -> None:
     if run.dry_run:
         run.job.main(run)
         return
-    ledger = Ledger(run.tables, run.job.name, run.cfg, run.ds, run.days, parts=run.job.config)
+    ledger = Ledger(run.tables, run.job.name, run.cfg, run.ds, run.days, models=run.models, parts=run.job.config)
     ledger.start()
     try:
         run.job.main(run)

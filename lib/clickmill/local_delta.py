@@ -17,6 +17,7 @@ from functools import partial, reduce
 from operator import and_
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -156,6 +157,41 @@ def write(
         if predicate is None or "failed validation check" not in str(error):
             raise
         raise SchemaError(f"{path}: rows outside {predicate}; nothing was written") from None
+
+
+def link(path: str, aside: str, version: int) -> None:
+    """Makes `aside` the table as it was at a version: its log up to there, and links to its files, no copies.
+
+    Raises MissingTableError where the version, or a file of it, is gone.
+    """
+    files = pa.table(_open(path, version).get_add_actions(flatten=True))["path"].to_pylist()
+    log = Path(aside, "_delta_log")
+    log.mkdir(parents=True)
+    for entry in Path(path, "_delta_log").iterdir():
+        if entry.name[:20].isdigit() and int(entry.name[:20]) <= version:
+            os.link(entry, log / entry.name)
+    for file in map(unquote, files):
+        place = Path(aside, file)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(Path(path, file), place)
+        except FileNotFoundError:
+            raise MissingTableError(f"{path}: files of version {version} are gone, by VACUUM?: {file}") from None
+
+
+def added(path: str, version: int, run_id: str) -> list[dict[str, str]]:
+    """The partitions that the commits of a run, up to `version`, added files to; {} where there are none."""
+    found: dict[str, dict[str, str]] = {}
+    for at in range(version + 1):
+        entry = Path(path, "_delta_log", f"{at:020}.json")
+        if not entry.is_file():
+            continue
+        actions: list[dict[str, Any]] = [json.loads(line) for line in entry.read_text("utf-8").splitlines()]
+        told: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+        if run_id in (told.get("userMetadata") or ""):
+            parts = [action["add"]["partitionValues"] for action in actions if "add" in action]
+            found |= {json.dumps(part, sort_keys=True): dict(sorted(part.items())) for part in parts}
+    return list(found.values())
 
 
 def taken(path: str, number: int) -> ConflictError:

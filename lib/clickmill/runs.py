@@ -30,7 +30,15 @@ class Ledger:
     """
 
     def __init__(
-        self, tables: Tables, job: str, cfg: Config, ds: date, days: Sequence[date], *, parts: Sequence[str]
+        self,
+        tables: Tables,
+        job: str,
+        cfg: Config,
+        ds: date,
+        days: Sequence[date],
+        *,
+        models: Sequence[str],
+        parts: Sequence[str],
     ) -> None:
         self._tables = tables
         self._memory = PeakMemory()
@@ -43,6 +51,7 @@ class Ledger:
             "job": job,
             "ds": ds,
             "days": json.dumps([day.isoformat() for day in days]),
+            "models": json.dumps(list(models)),
             "host": platform.node(),
             "process": _process(os.getpid()),
             "config": json.dumps(stored),

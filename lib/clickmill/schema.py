@@ -246,7 +246,7 @@ TABLES: dict[str, Table] = {
         },
         partition_by=("ds", "model_id"),
         required=("ds", "model_id", "stage", "slice", "metric", "traffic"),
-        checks={"stage_known": OneOf("stage", ("p_sampled", "prior", "calibrated"))},
+        checks={"stage_known": OneOf("stage", STAGES)},
     ),
     "reliability": Table(
         columns={
@@ -319,6 +319,7 @@ TABLES: dict[str, Table] = {
             "job": STRING,
             "ds": DAY,
             "days": STRING,
+            "models": STRING,
             "status": STRING,
             "at": TIME,
             "host": STRING,

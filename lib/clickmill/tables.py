@@ -80,7 +80,7 @@ class Tables:
         self._pins: dict[str, int] = {}
         self._is_catalog = "/" not in warehouse
         # On a cluster the workers' disks are not this machine's, and a shared one need not have locks.
-        self._is_local = session.is_local(spark) and not self._is_catalog and "://" not in warehouse
+        self.is_local = session.is_local(spark) and not self._is_catalog and "://" not in warehouse
 
     # --- where and which -----------------------------------------------------------------
 
@@ -102,7 +102,7 @@ class Tables:
 
     def newest(self, name: str) -> int:
         """The table's newest version, whatever this run has pinned. Raises MissingTableError."""
-        if self._is_local:
+        if self.is_local:
             return local_delta.newest(self.path(name))
         return int(self._history(name, 1)[0]["version"])
 
@@ -116,7 +116,7 @@ class Tables:
         """The days that the table has rows for, in order; none where the table is not there."""
         if not self.exists(name):
             return ()
-        if self._is_local:
+        if self.is_local:
             found = local_delta.values(self.path(name), self.version(name), "ds")
             return tuple(sorted(date.fromisoformat(day) for day in found))
         rows = self.read(name).select("ds").distinct().collect()
@@ -173,7 +173,7 @@ class Tables:
         `where` names the values that a column may have. Raises MissingTableError.
         """
         isin: dict[str, Sequence[Any]] = {**({} if days is None else {"ds": days}), **(where or {})}
-        if self._is_local:
+        if self.is_local:
             at = self.version(name) if version is None else version
             self.versions_in.setdefault(name, at)
             return local_delta.rows(self.path(name), at, isin, columns)
@@ -184,7 +184,7 @@ class Tables:
 
     def last_time(self, name: str, day: date) -> datetime:
         """The latest event time (naive UTC) that the table has on that day. Raises MissingTableError."""
-        if self._is_local:
+        if self.is_local:
             at = self.version(name)
             self.versions_in.setdefault(name, at)
             found: datetime | None = local_delta.greatest(self.path(name), at, {"ds": [day]}, "event_time")
@@ -206,7 +206,7 @@ class Tables:
         writer changed the same partitions meanwhile. On a local disk clickmill's writers take turns: of two
         that replace one partition at once, the rows of the later stand.
         """
-        if self._is_local and not self.dry_run and isinstance(rows, DataFrame | ByWorkers):
+        if self.is_local and not self.dry_run and isinstance(rows, DataFrame | ByWorkers):
             return self._write_by_workers(name, rows, replace)
         if isinstance(rows, ByWorkers):
             rows = rows.rows()
@@ -229,7 +229,7 @@ class Tables:
             if unknown:
                 raise SchemaError(f"{name}: has no columns {unknown}; it has {list(table.columns)}")
             rows = pa.Table.from_pylist(rows, schema=pa.schema(list(table.columns.items())))
-        if isinstance(rows, pa.Table) and self._is_local:
+        if isinstance(rows, pa.Table) and self.is_local:
             _check_columns(name, table, {field.name: from_arrow_type(field.type) for field in rows.schema})
             broken = next(filter(None, map(table.broken, rows.to_batches())), None)
             if broken:
@@ -302,7 +302,7 @@ class Tables:
     def _create(self, name: str, table: Table) -> None:
         if self.exists(name):
             return
-        if self._is_local:
+        if self.is_local:
             local_delta.create(self.path(name), table)
             return
         columns = ", ".join(

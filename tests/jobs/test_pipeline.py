@@ -8,12 +8,17 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import stored
 from pyspark.sql import SparkSession
 from small import DS, run
 
+from clickmill.errors import DifferentError, UsageError
 from clickmill.jobs import ingest
+from clickmill.progress import Progress
+from clickmill.reproduce import FOLDER, Finding, reproduce, require_same
 from clickmill.runs import latest
 from clickmill.tables import Tables
 
@@ -213,3 +218,56 @@ def test_a_dead_run_is_closed_as_lost_by_the_next(
 
 def days() -> list[date]:
     return [date(2026, 1, day) for day in range(1, 5)]
+
+
+def ids(warehouse: str) -> dict[str, str]:
+    """The first run of each job."""
+    ended = [row for row in stored.rows(warehouse, "runs") if row["status"] in ("done", "refused")]
+    return {row["job"]: row["run_id"] for row in sorted(ended, key=lambda row: row["run_id"], reverse=True)}
+
+
+def again(spark: SparkSession, warehouse: str, run_id: str) -> list[Finding]:
+    return reproduce(Tables(spark, warehouse, run_id="again"), run_id, progress=Progress(quiet=True))
+
+
+@pytest.mark.parametrize("job", ["downsample", "train_logreg", "calibrate", "evaluate", "promote"])
+def test_the_same_tables_give_the_same_result_to_the_bit(
+    spark: SparkSession, finished: tuple[str, dict[str, Any]], job: str
+) -> None:
+    warehouse = finished[0]
+    before = {str(path): path.stat().st_mtime_ns for path in Path(warehouse, "_models").rglob("*")}
+    found = again(spark, warehouse, ids(warehouse)[job])
+    require_same(found)
+    assert found
+    assert all(one.detail.endswith("to the bit") for one in found), found
+    assert not Path(warehouse, FOLDER, ids(warehouse)[job]).exists()
+    assert {str(path): path.stat().st_mtime_ns for path in Path(warehouse, "_models").rglob("*")} == before
+
+
+def test_one_altered_row_is_seen(spark: SparkSession, finished: tuple[str, dict[str, Any]]) -> None:
+    """A non-click of one file of `features` becomes a click: the sample and what is learned from it are others."""
+    warehouse = finished[0]
+    (file,) = Path(warehouse, "features", "ds=2026-01-01").glob("*.parquet")
+    held = file.read_bytes()
+    rows = pq.read_table(pa.BufferReader(held))
+    label = rows["label"].to_pylist()
+    label[label.index(0)] = 1
+    pq.write_table(rows.set_column(rows.column_names.index("label"), "label", pa.array(label, pa.int8())), file)
+    try:
+        (found,) = again(spark, warehouse, ids(warehouse)["downsample"])
+        assert found.sentence.startswith("different: sample: ")
+        assert "now and not then, such as" in found.detail or "then and not now" in found.detail
+        with pytest.raises(DifferentError, match="different: sample"):
+            require_same([found])
+    finally:
+        file.write_bytes(held)
+
+
+def test_a_run_that_cannot_be_done_again_is_named(
+    spark: SparkSession, finished: tuple[str, dict[str, Any]]
+) -> None:
+    warehouse = finished[0]
+    pipeline = ids(warehouse)["pipeline"]
+    for run_id, told in (("nobody", "has no such run"), (pipeline, "steps are runs of their own")):
+        with pytest.raises(UsageError, match=told):
+            again(spark, warehouse, run_id)
