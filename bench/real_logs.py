@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from deltalake import DeltaTable
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
@@ -50,15 +51,32 @@ def main() -> None:
     args = parser.parse_args()
     rows = [row for log in args.logs.split(",") for row in one_log(args.data, log, args.keep_rates.split(","))]
     if args.json:
-        print(json.dumps(rows))
+        print(json.dumps(rows, default=str))
         return
     print("| log | model | w | NE | NE before recalibration | calibration, p_sampled | after | scikit-learn NE |")
     print("|-|-|-|-|-|-|-|-|")
     for row in rows:
-        print(
-            f"| {row['log']} | {row['model']} | {row['keep_rate']:g} | {row['ne']:.4f} | {row['ne_prior']:.4f} | "
-            f"{row['ratio_before']:.3f} | {row['ratio']:.3f} | {row['sklearn_ne']:.4f} |"
-        )
+        head = f"| {row['log']} | {row['model']} | {row['keep_rate']:g} | {shown(row['ne'], 4)} | {row['ne_prior']:.4f} |"
+        print(f"{head} {row['ratio_before']:.3f} | {shown(row['ratio'], 3)} | {row['sklearn_ne']:.4f} |")
+    print("\n| log | model | w | slice | clicks | NE | calibration |")
+    print("|-|-|-|-|-|-|-|")
+    for row in rows:
+        for one in row["slices"]:
+            head = f"| {row['log']} | {row['model']} | {row['keep_rate']:g} | {one['slice']} | {one['clicks']:,} |"
+            print(f"{head} {shown(one['ne'], 4)} | {shown(one['ratio'], 3)} |")
+    for row in rows:
+        if row["sentences"]:
+            print(f"\n{row['log']}, w = {row['keep_rate']:g}:")
+            print(*(f"- {sentence}" for sentence in row["sentences"]), sep="\n")
+
+
+def shown(figure: dict[str, Any], digits: int) -> str:
+    """A figure with its interval."""
+    if figure["value"] is None:
+        return "–"
+    if figure["low"] is None:
+        return f"{figure['value']:.{digits}f}"
+    return f"{figure['value']:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"
 
 
 def one_log(data: Path, log: str, keep_rates: list[str]) -> Iterator[dict[str, Any]]:
@@ -75,18 +93,22 @@ def one_log(data: Path, log: str, keep_rates: list[str]) -> Iterator[dict[str, A
             ]
             verdict = pipeline(log, ds, sets)
             cfg = load([f"datasets/{log}.yaml"], sets)
-            for model in verdict["models"]:
+            for place, model in enumerate(verdict["models"]):
                 name = model["name"]
+                if "@" in model["model_id"]:  # the champion of the keep rate before
+                    continue
                 if name not in peers:
                     peers[name] = peer(cfg, model["model_id"], verdict["tables"]["features"])
                 yield {
                     "log": log,
                     "model": name,
                     "keep_rate": float(keep_rate),
-                    "ne": model["metrics"]["ne"]["value"],
+                    "ne": model["metrics"]["ne"],
                     "ne_prior": prior_ne(cfg, ds, model["model_id"]),
                     "ratio_before": model["metrics_uncalibrated"]["calibration_ratio"]["value"],
-                    "ratio": model["metrics"]["calibration_ratio"]["value"],
+                    "ratio": model["metrics"]["calibration_ratio"],
+                    "slices": slices(cfg, ds, model["model_id"]),
+                    "sentences": [] if place else verdict["decision"]["sentences"],
                     "sklearn_ne": peers[name],
                 }
 
@@ -103,14 +125,33 @@ def pipeline(log: str, ds: str, sets: list[str]) -> dict[str, Any]:
     return verdict
 
 
+def figures(cfg: Config, ds: str, model_id: str) -> list[dict[str, Any]]:
+    """The model's rows of `metrics`."""
+    table = pa.table(DeltaTable(f"{cfg.warehouse_path}/metrics").to_pyarrow_table()).to_pylist()
+    return [row for row in table if str(row["ds"]) == ds and row["model_id"] == model_id]
+
+
 def prior_ne(cfg: Config, ds: str, model_id: str) -> float:
     """NE after the prior correction, before the calibrator."""
-    from deltalake import DeltaTable
-
-    table = pa.table(DeltaTable(f"{cfg.warehouse_path}/metrics").to_pyarrow_table()).to_pylist()
-    fits = {"model_id": model_id, "stage": "prior", "slice": "all", "metric": "ne"}
-    (row,) = [r for r in table if str(r["ds"]) == ds and all(r[key] == value for key, value in fits.items())]
+    fits = {"stage": "prior", "slice": "all", "metric": "ne"}
+    (row,) = [one for one in figures(cfg, ds, model_id) if all(one[key] == value for key, value in fits.items())]
     return float(row["value"])
+
+
+def slices(cfg: Config, ds: str, model_id: str) -> list[dict[str, Any]]:
+    """NE and calibration ratio of p by slice, but for those of days."""
+    rows = [row for row in figures(cfg, ds, model_id) if row["stage"] == "calibrated"]
+    found = {(row["slice"], row["metric"]): row for row in rows}
+    names = sorted({name for name, _ in found if name != "all" and not name.startswith("day=")})
+    return [
+        {
+            "slice": name,
+            "clicks": found[name, "ne"]["clicks"],
+            "ne": found[name, "ne"],
+            "ratio": found[name, "calibration_ratio"],
+        }
+        for name in names
+    ]
 
 
 def peer(cfg: Config, model_id: str, version: int) -> float:
