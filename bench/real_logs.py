@@ -56,8 +56,9 @@ def main() -> None:
     print("| log | model | w | NE | NE before recalibration | calibration, p_sampled | after | scikit-learn NE |")
     print("|-|-|-|-|-|-|-|-|")
     for row in rows:
-        head = f"| {row['log']} | {row['model']} | {row['keep_rate']:g} | {shown(row['ne'], 4)} | {row['ne_prior']:.4f} |"
-        print(f"{head} {row['ratio_before']:.3f} | {shown(row['ratio'], 3)} | {row['sklearn_ne']:.4f} |")
+        head = f"| {row['log']} | {row['model']} | {row['keep_rate']:g} | {shown(row['ne'], 4)} |"
+        before = f"{row['ne_prior']:.4f} | {row['ratio_before']:.3f}"
+        print(f"{head} {before} | {shown(row['ratio'], 3)} | {row['sklearn_ne']:.4f} |")
     print("\n| log | model | w | slice | clicks | NE | calibration |")
     print("|-|-|-|-|-|-|-|")
     for row in rows:
