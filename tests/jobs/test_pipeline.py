@@ -14,7 +14,9 @@ import pytest
 import stored
 from pyspark.sql import SparkSession
 from small import DS, run
+from typer.testing import CliRunner
 
+from clickmill import cli
 from clickmill.errors import DifferentError, UsageError
 from clickmill.jobs import ingest
 from clickmill.progress import Progress
@@ -271,3 +273,14 @@ def test_a_run_that_cannot_be_done_again_is_named(
     for run_id, told in (("nobody", "has no such run"), (pipeline, "steps are runs of their own")):
         with pytest.raises(UsageError, match=told):
             again(spark, warehouse, run_id)
+
+
+def test_the_command_prints_one_object(spark: SparkSession, finished: tuple[str, dict[str, Any]]) -> None:
+    """It finds the session that is there."""
+    warehouse = finished[0]
+    named = ["--conf", "datasets/simulated.yaml", "--set", f"warehouse={warehouse}"]
+    done = CliRunner().invoke(cli.app, ["reproduce", ids(warehouse)["promote"], *named, "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["same"]
+    assert [one["what"] for one in told["findings"]] == ["decisions"]
