@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clickmill.bootstrap import ENDS
+from clickmill.bootstrap import MIN_UNITS, interval
 from clickmill.errors import DegenerateLabelsError
 from clickmill.evaluate.cells import Cells
 from clickmill.evaluate.intervals import Interval
@@ -104,15 +104,14 @@ def metric_rows(
 def reliability_rows(cells: Cells, rates: Array | None = None) -> Iterator[dict[str, Any]]:
     """Rows of `reliability`, less the keys: bins of equal mass at every stage.
 
-    rates: (bins, replicates) click rates of the same bins, which all stages share; their spread is the band.
+    rates: (bins, replicates) click rates of the same bins, which all stages share, of units enough for an
+    interval; their spread is the band. A bin that over bootstrap.MAX_LOST of the replicates leave empty has none.
     """
     for place, stage in enumerate(STAGES):
         bins = equal_mass_bins(cells.groups(place))
-        lows, highs = (
-            [[None] * len(bins.mass)] * 2 if rates is None else np.nanquantile(rates, ENDS, axis=1).tolist()
-        )
         for number, (p_mean, rate, mass) in enumerate(zip(*(part.tolist() for part in bins), strict=True)):
-            low, high = lows[number], highs[number]
+            ends = None if rates is None else interval(rates[number], MIN_UNITS)[0]
+            low, high = ends or (None, None)
             yield {
                 "stage": stage,
                 "bin": number,

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from clickmill.bootstrap import unit_keys
+from clickmill import sampling
+from clickmill.bootstrap import Draws, unit_keys
 from clickmill.calibration import expit
 from clickmill.evaluate.cells import Judged, cells_of, grid_key
 from clickmill.evaluate.intervals import interval_of
@@ -119,3 +120,89 @@ def test_the_interval_of_auc_covers_too() -> None:
         hits += low <= truth <= high
     print(f"AUC: {hits / 200:.3f} of the days")
     assert 0.9 <= hits / 200 <= 0.985
+
+
+RATES = (0.3, 0.1)
+Figures = dict[str, np.ndarray]
+
+
+def figures_of(draws: list[Draws]) -> Figures:
+    """What is compared of two models' sums."""
+    first, second = (each.figures() for each in draws)
+    return {
+        **{name: first[name] for name in ("ne", "calibration_ratio", "brier")},
+        "difference": first["ne"] - second["ne"],
+    }
+
+
+def judged_at(
+    keep_rate: float, one: Day, label: np.ndarray, event_id: pa.Array, seed: int
+) -> tuple[Figures, Figures]:
+    """The day's figures, (1,) each, and their replicates, on its keyed sample with weights; at 1 on all rows."""
+    kept = sampling.keep(event_id, label, keep_rate, seed)
+    weight = sampling.weights(label, keep_rate)[kept]
+    judged = [Judged(label[kept], weight, (p[kept],) * 3) for p in (one.first, one.second)]
+    groups = np.repeat(np.array([[0, 1]], np.int32), kept.sum(), axis=0)
+    own = event_id.filter(pa.array(kept))
+    found = Resampled.empty(2, 2, REPLICATES)
+    keys = unit_keys(pa.nulls(len(own), pa.string()), own, seed)
+    found.add(own, keys, groups, label[kept], statistics(judged))
+    found.whole(range(1, 2))
+    v, vy, *each = statistics(judged).sum(axis=0)[:, None]
+    return (
+        figures_of([Draws(v, vy, *each[3 * model : 3 * model + 3]) for model in (0, 1)]),
+        figures_of([found.draws(model, 0) for model in (0, 1)]),
+    )
+
+
+def agreeing(days: int, rows: int, truth: dict[str, float]) -> dict[tuple[str, float, str], float]:
+    """In which share of the days an interval of the sample's holds what it should, by law, keep rate and figure.
+
+    The sample S is part of the full traffic F, with every click, so that their errors hang together: Cov(S, F) =
+    Var(F), and S − F varies by Var(S) − Var(F) alone. `paired`: the interval of S − F, replicate by replicate with
+    the same draws of the same units, holds 0, in 95% of the days if weights and draws are right. `own`: S's own
+    interval, which is for the whole error of S, holds F: in more than 95%. `truth`: it holds the population's
+    value, in 95%.
+    """
+    rng = np.random.default_rng(11)
+    hits: dict[tuple[str, float, str], int] = {}
+    for number in range(days):
+        one = day(rng, rows, user_effect=0.0)
+        label = (rng.random(rows) < one.truth).astype(np.int8)
+        event_id = pa.array([f"d{number}-{n}" for n in range(rows)])
+        whole, drawn = judged_at(1.0, one, label, event_id, number)
+        for rate in RATES:
+            _, own = judged_at(rate, one, label, event_id, number)
+            for name in whole:
+                paired, alone = interval_of(own[name] - drawn[name], 30), interval_of(own[name], 30)
+                assert paired.low is not None
+                assert alone.low is not None
+                held = {"paired": (paired, 0.0), "own": (alone, float(whole[name][0]))}
+                held |= {"truth": (alone, truth[name])} if name in truth else {}
+                for law, (ends, wanted) in held.items():
+                    key = law, rate, name
+                    hits[key] = hits.get(key, 0) + (ends.low <= wanted <= ends.high)
+    return {key: count / days for key, count in hits.items()}
+
+
+def test_a_weighted_sample_and_full_traffic_agree_within_intervals() -> None:
+    """The fast form: 60 days, a wider band."""
+    found = agreeing(60, 10_000, {})
+    assert set(found) == {
+        (law, rate, name)
+        for law in ("paired", "own")
+        for rate in RATES
+        for name in ("ne", "calibration_ratio", "brier", "difference")
+    }
+    assert all(share >= (0.85 if law == "paired" else 0.95) for (law, _, _), share in found.items()), found
+    paired = [share for (law, _, _), share in found.items() if law == "paired"]
+    assert 0.9 <= np.mean(paired) <= 0.985, "intervals that are not paired would hold 0 nearly always"
+
+
+@pytest.mark.slow
+def test_over_300_days_weighted_samples_agree_in_91_to_98_per_cent() -> None:
+    found = agreeing(300, ROWS, population(user_effect=0.0, rows=20_000_000))
+    for law, rate, name in found:
+        print(f"{law}, w = {rate}, {name}: {found[law, rate, name]:.3f}")
+    for (law, rate, name), share in found.items():
+        assert (0.95 if law == "own" else 0.91) <= share <= (1 if law == "own" else 0.98), (law, rate, name)
