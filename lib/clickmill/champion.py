@@ -71,11 +71,10 @@ def needed_columns(features: DataFrame, found: Sequence[Contender]) -> list[str]
     """The feature columns that these models eat, once each. Raises MissingColumnsError, ArtifactError."""
     columns: dict[str, None] = {}
     for one in found:
-        needed = one.model().columns
-        missing = [name for name in needed if name not in features.columns]
+        missing = [name for name in one.columns if name not in features.columns]
         if missing:
             raise MissingColumnsError(
                 f"features: {one.model_id} needs {', '.join(missing)}; found {', '.join(features.columns)}"
             )
-        columns |= dict.fromkeys(needed)
+        columns |= dict.fromkeys(one.columns)
     return list(columns)

@@ -16,7 +16,7 @@ import yaml
 import clickmill
 from clickmill import jobs
 from clickmill.errors import EXIT_DONE, ClickmillError, UsageError
-from clickmill.job import Job, command, job_help
+from clickmill.job import Arguments, Job, command, day_of, execute, job_help, names_of
 
 HELP = """From a raw click log to a calibrated, judged click model, on Spark.
 
@@ -176,6 +176,35 @@ def reproduce(
         for one in findings:
             print(one.sentence)
     again.require_same(findings)
+
+
+@app.command("compare")
+def compare(
+    predictions: Annotated[
+        str, typer.Option(help="Its p at full traffic: event_id, label, p as CSV, or Parquet (a file or folder).")
+    ],
+    conf: Conf = None,
+    set_: Sets = None,
+    ds: Annotated[str | None, typer.Option(help="The day, YYYY-MM-DD, whose test time is judged.")] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Our models to compare with; all judged that day, and the champion.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call the other system; its file's name unless given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge another system beside our models: clickmill compare --predictions p.csv --conf FILE --ds DAY
+
+    Nothing is written. Rows of event_ids that the day's test time does not have are counted and left out.
+    """
+    from clickmill import compare as comparison
+
+    names = names_of(models)
+    arguments = Arguments(
+        tuple(conf or ()), tuple(set_ or ()), day_of(ds), models=names, dry_run=True, json=as_json
+    )
+    raise typer.Exit(execute(comparison.compare(predictions, name=name, models=names), arguments))
 
 
 @app.command("doctor")

@@ -102,6 +102,18 @@ class InvalidProbabilityError(InputError):
     """A probability is NaN or outside [0, 1]."""
 
 
+class MissingEventsError(InputError):
+    """Predictions lack event_ids of the rows that are judged."""
+
+
+class RepeatedEventsError(InputError):
+    """Predictions have event_ids of the rows that are judged more than once."""
+
+
+class OtherLabelsError(InputError):
+    """The labels beside predictions are not those of the log."""
+
+
 class KeepRateError(InputError):
     """A keep rate is missing, outside (0, 1], or mixed with another one."""
 

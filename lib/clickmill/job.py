@@ -82,10 +82,12 @@ class Run:
             self.counts[name] = self.counts.get(name, 0) + number
 
     def stretches(self) -> Stretches:
-        """Train, validation and test time that end with the last hour of `features` on `ds`."""
+        """Train, validation and test time that end with the last hour on `ds` in `features` (else in `sample`)."""
         from clickmill.split import stretches
 
-        return stretches(self.cfg.split, self.tables.last_time("features", self.ds))
+        sampled = self.tables.exists("sample") and not self.tables.exists("features")
+        last = self.tables.last_time("sample" if sampled else "features", self.ds)
+        return stretches(self.cfg.split, last)
 
     def sibling(self, job: Job, days: Sequence[date] | None = None, *, quiet: bool = False) -> Run:
         """A run of another job in the same session, with the same arguments."""
@@ -152,13 +154,12 @@ def command(load_job: Callable[[], Job]) -> Callable[..., None]:
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
         result_file: Annotated[str | None, typer.Option(help="Write the verdict there, as JSON.")] = None,
     ) -> None:
-        names = tuple(name.strip() for name in (models or "").split(",") if name.strip())
         arguments = Arguments(
             conf=tuple(conf or ()),
             set=tuple(set_ or ()),
-            ds=_day(ds),
+            ds=day_of(ds),
             days=days,
-            models=names,
+            models=names_of(models),
             rollback=rollback,
             dry_run=dry_run,
             json=as_json,
@@ -288,7 +289,13 @@ def window_days(cfg: Config) -> int:
     return -(-(whole + 2 * duration(split.gap)) // timedelta(days=1))
 
 
-def _day(text: str | None) -> date | None:
+def names_of(text: str | None) -> tuple[str, ...]:
+    """The names of models that --models lists."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def day_of(text: str | None) -> date | None:
+    """The day that --ds says. Raises BadParameter, which ends the command with exit 2."""
     try:
         return None if text is None else date.fromisoformat(text)
     except ValueError:

@@ -81,6 +81,11 @@ class Contender:
         """The model, loaded once in a worker's life."""
         return _load(self.artifact)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the judged rows that `p_sampled` needs. Raises ArtifactError."""
+        return self.model().columns
+
     def p_sampled(self, batch: pa.RecordBatch) -> Array:
         """What the model says of each row, (n,)."""
         return logistic(self.model().margins(batch))
@@ -90,6 +95,27 @@ class Contender:
         if self.correction != "prior" or self.keep_rate is None:
             return p_sampled
         return prior_correction(p_sampled, self.keep_rate)
+
+
+P_OUTSIDE = "p_outside"
+"""The column of an outside system's p beside the judged rows."""
+
+
+@dataclass(frozen=True)
+class Outside(Contender):
+    """A system that is not ours: its p, at full traffic, comes with the rows."""
+
+    @classmethod
+    def called(cls, name: str) -> Outside:
+        """The system by this name."""
+        return cls(name, name, "outside", artifact="", digest="", correction="weight", keep_rate=None)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (P_OUTSIDE,)
+
+    def p_sampled(self, batch: pa.RecordBatch) -> Array:
+        return np.asarray(batch.column(P_OUTSIDE).to_numpy())
 
 
 @lru_cache(maxsize=16)

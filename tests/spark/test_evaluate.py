@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import judged_day
@@ -16,7 +17,7 @@ from judged_day import DS, KEEP_RATE, save_model
 
 from clickmill import metrics
 from clickmill.calibration import Calibrator, prior_correction
-from clickmill.config import Config
+from clickmill.config import Config, Sampling
 from clickmill.errors import MissingColumnsError, MissingTableError, OverlapError
 
 if TYPE_CHECKING:
@@ -210,6 +211,27 @@ def test_resampled_sums_do_not_hang_on_the_partitioning(tables: Tables) -> None:
         for column in ("weight", "clicks", "p", "loss", "square"):
             np.testing.assert_allclose(row[column], second[name][column], rtol=1e-12)
         assert len(row["loss"]) == 20
+
+
+def test_where_there_is_only_a_sample_its_rows_count_by_their_weights_and_traffic_says_so(tables: Tables) -> None:
+    from clickmill.sample.driver import downsample
+
+    model = save_model(tables.warehouse, "lr")
+    prepare(tables, judged_day.features(judged_day.days(2), 1000), model)
+    kept = downsample(tables.read("features"), Sampling(keep_rate=0.3))
+    tables.write("sample", kept, replace={"ds": judged_day.days(2), "sample_id": "w0.3-s42"})
+    full = evaluate(tables, "lr").result["models"][0]["metrics"]
+    shutil.rmtree(f"{tables.warehouse}/features")
+    found = evaluate(tables, "lr").result["models"][0]["metrics"]
+    assert {row["traffic"] for row in figures(tables, model["model_id"]).values()} == {"weighted_sample"}
+    said = stored.table(tables.warehouse, "predictions").sort_by("event_id")
+    weight = stored.table(tables.warehouse, "sample").sort_by("event_id")["weight"].to_numpy()
+    assert 300 < len(said) == len(weight) < 900
+    for name in ("log_loss", "ne", "calibration_ratio", "brier", "ece", "auc"):
+        exact = FIGURES[name](said["label"].to_numpy(), said["p"].to_numpy(), weight)
+        assert found[name]["value"] == pytest.approx(exact, abs=1e-6), name
+    for name in ("ne", "calibration_ratio", "brier"):
+        assert found[name]["low"] < full[name]["value"] < found[name]["high"], name
 
 
 def test_a_slice_or_unit_of_a_column_that_is_not_there_is_named(tables: Tables) -> None:

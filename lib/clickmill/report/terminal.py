@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clickmill.report import text
-from clickmill.report.data import Model, ReportData
+from clickmill.report.data import Difference, Model, ReportData
 
 
 def leaderboard(data: ReportData) -> Table:
@@ -25,14 +25,15 @@ def leaderboard(data: ReportData) -> Table:
 def differences(data: ReportData) -> list[str]:
     """A line for each model but the best: by how much the best one's NE is lower, on the same rows."""
     names = text.labels(data)
-    lines = []
-    for one in data.differences:
-        said = f"NE of {names[one.model_id]} less that of {names[one.other_id]}: {one.value:+.4f}"
-        if one.low is None or one.high is None:
-            lines.append(f"{said} ({one.reason})")
-        else:
-            lines.append(f"{said}, 95% interval [{one.low:+.4f}, {one.high:+.4f}], paired")
-    return lines
+    return [difference(names[one.model_id], names[one.other_id], one) for one in data.differences]
+
+
+def difference(name: str, other: str, found: Difference) -> str:
+    """The NE of a model less that of another one, in words."""
+    said = f"NE of {name} less that of {other}: {found.value:+.4f}"
+    if found.low is None or found.high is None:
+        return f"{said} ({found.reason})"
+    return f"{said}, 95% interval [{found.low:+.4f}, {found.high:+.4f}], paired"
 
 
 def heads(data: ReportData) -> tuple[str, ...]:

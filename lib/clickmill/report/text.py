@@ -15,6 +15,7 @@ DECIMALS = {
     "calibration_to_truth": 3,
     "ece": 5,
     "ece_debiased": 5,
+    "brier": 5,
     "auc": 4,
 }
 
