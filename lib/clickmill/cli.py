@@ -14,7 +14,7 @@ import typer
 import yaml
 
 import clickmill
-from clickmill import jobs
+from clickmill import cli_models, jobs
 from clickmill.errors import EXIT_DONE, ClickmillError, UsageError
 from clickmill.job import Arguments, Job, command, day_of, execute, job_help, names_of
 
@@ -41,6 +41,7 @@ run_app = typer.Typer(help="Run one job.", **PLAIN)
 config_app = typer.Typer(help="Show the config, or its schema.", **PLAIN)
 app.add_typer(run_app, name="run")
 app.add_typer(config_app, name="config")
+app.add_typer(cli_models.app, name="models")
 
 Conf = Annotated[list[str] | None, typer.Option("--conf", help="A config file; may be repeated, later wins.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]

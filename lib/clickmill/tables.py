@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from types import SimpleNamespace
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
@@ -81,6 +82,12 @@ class Tables:
         self._is_catalog = "/" not in warehouse
         # On a cluster the workers' disks are not this machine's, and a shared one need not have locks.
         self.is_local = session.is_local(spark) and not self._is_catalog and "://" not in warehouse
+
+    @classmethod
+    def without_spark(cls, folder: str, *, run_id: str = "", dry_run: bool = False) -> Tables:
+        """A warehouse on this machine's disk, for what needs no Spark: questions, and rows that the driver holds."""
+        nowhere = SimpleNamespace(conf={"spark.master": "local"})
+        return cls(cast(SparkSession, nowhere), folder, run_id=run_id, dry_run=dry_run)
 
     # --- where and which -----------------------------------------------------------------
 

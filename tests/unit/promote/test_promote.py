@@ -9,8 +9,7 @@ import sys
 import textwrap
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import judged_day
 import judged_rows
@@ -37,9 +36,8 @@ RUNS = iter(range(10**6))
 
 
 def tables_of(warehouse: str, *, dry_run: bool = False) -> Tables:
-    """Those of another run: what the driver holds needs no Spark where the warehouse is local."""
-    bare = SimpleNamespace(conf={"spark.master": "local"})
-    return Tables(cast(Any, bare), warehouse, run_id=f"run-{next(RUNS)}", dry_run=dry_run)
+    """Those of another run."""
+    return Tables.without_spark(warehouse, run_id=f"run-{next(RUNS)}", dry_run=dry_run)
 
 
 def config(warehouse: str, *names: str, **changes: Any) -> Config:

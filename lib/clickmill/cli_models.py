@@ -1,0 +1,126 @@
+"""`clickmill models`: what the tables know of the trained models."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+Conf = Annotated[list[str] | None, typer.Option("--conf", help="A config file; it names the warehouse.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
+Day = Annotated[str | None, typer.Option("--ds", help="The day, YYYY-MM-DD.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Id = Annotated[str, typer.Argument(help="A model's id, or its beginning.")]
+
+app = typer.Typer(
+    help="Look at trained models: clickmill models list --conf conf/datasets/simulated.yaml",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command("list")
+def list_(conf: Conf = None, set_: Sets = None, ds: Day = None, as_json: AsJson = False) -> None:
+    """All models, or those of a day, as judged on their own day: clickmill models list --conf FILE"""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from clickmill import registry
+
+    rows = registry.listed(_tables(conf, set_), _day(ds))
+    if as_json:
+        _print(rows)
+        return
+    table = Table(box=None, pad_edge=False)
+    for head in ("", "model", "NE", "calibration", "train s"):
+        table.add_column(head, no_wrap=head == "model")
+    for row in rows:
+        seconds = row["seconds"]
+        table.add_row(
+            "*" if row["champion"] else "",
+            Text(row["model_id"]),
+            _figure(row["ne"], 4),
+            _figure(row["calibration_ratio"], 3),
+            "" if seconds is None else f"{seconds:.1f}",
+        )
+    Console().print(table if rows else "no model was trained yet")
+    if any(row["champion"] for row in rows):
+        print("* the champion")
+
+
+@app.command("show")
+def show(model_id: Id, conf: Conf = None, set_: Sets = None, as_json: AsJson = False) -> None:
+    """One model: clickmill models show lr-2026-01-10 --conf conf/datasets/simulated.yaml"""
+    from clickmill import registry
+
+    _tell(registry.shown(_tables(conf, set_), model_id), as_json)
+
+
+@app.command("diff")
+def diff(first: Id, second: Id, conf: Conf = None, set_: Sets = None, as_json: AsJson = False) -> None:
+    """What differs between two models, and their paired difference in NE: clickmill models diff A B --conf FILE"""
+    from clickmill import registry
+
+    found = registry.compared(_tables(conf, set_), first, second)
+    if as_json:
+        _print(found)
+        return
+    for key, (one, other) in found["differences"].items():
+        print(f"{key}: {json.dumps(one)} → {json.dumps(other)}")
+    ne = found["ne"]
+    if ne.get("difference") is None:
+        print(f"NE: {ne['reason']}")
+    else:
+        ends = f", 95% interval [{ne['low']:+.4f}, {ne['high']:+.4f}]" if ne["low"] is not None else ""
+        print(f"NE of the first less that of the second on {ne['ds']}: {ne['difference']:+.4f}{ends}, paired")
+
+
+@app.command("champion")
+def champion(conf: Conf = None, set_: Sets = None, ds: Day = None, as_json: AsJson = False) -> None:
+    """The champion, today or as of --ds, and why: clickmill models champion --conf FILE"""
+    from clickmill import registry
+
+    found = registry.reigning(_tables(conf, set_), _day(ds) or date.max)
+    if as_json or found is not None:
+        _tell(found, as_json)
+    else:
+        print("there is no champion yet: nothing was promoted")
+
+
+def _tables(conf: list[str] | None, sets: list[str] | None) -> Any:
+    from clickmill import registry
+    from clickmill.config_files import load
+
+    return registry.open_tables(load(conf or (), sets or ()))
+
+
+def _day(text: str | None) -> date | None:
+    from clickmill.job import day_of
+
+    return day_of(text)
+
+
+def _figure(found: dict[str, float | None] | None, digits: int) -> str:
+    if found is None or found["value"] is None:
+        return ""
+    if found["low"] is None or found["high"] is None:
+        return f"{found['value']:.{digits}f}"
+    return f"{found['value']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+
+
+def _tell(found: Any, as_json: bool) -> None:
+    if as_json:
+        _print(found)
+        return
+    plain = json.loads(json.dumps(found, default=str))
+    print(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110), end="")
+
+
+def _print(found: Any) -> None:
+    print(json.dumps(found, default=str))
