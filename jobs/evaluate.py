@@ -6,6 +6,7 @@ For every model of the day by --models, and for the champion.
 from clickmill.champion import contenders
 from clickmill.evaluate.driver import entries, judge, plan_of, scored, store, traffic
 from clickmill.job import Job, Run
+from clickmill.registry import write_cards
 
 
 def main(run: Run) -> None:
@@ -17,6 +18,9 @@ def main(run: Run) -> None:
         judgement = judge(frame, plan, judged, stretches.test, min_clicks=run.cfg.judge.min_clicks)
         written = store(run.tables, run.cfg, run.ds, frame, judgement)
     run.count(rows_in=judgement.rows, rows_out=written["predictions"].rows)
+    if not (run.dry_run or run.is_reproduction):
+        ids = [one.entry.contender.model_id for one in judgement.models]
+        write_cards(run.tables, run.ds, ids, min_clicks=run.cfg.judge.min_clicks)
     models = [one.for_json() for one in judgement.models]
     run.result |= {"models": models, "decision": None, "report": None}
 

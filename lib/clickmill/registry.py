@@ -6,6 +6,7 @@ A warehouse on this machine's disk is asked without Spark.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -16,10 +17,12 @@ from clickmill.config import Config
 from clickmill.errors import MissingTableError, UsageError, nearest
 from clickmill.models import artifact
 from clickmill.promote.evidence import Evidence, difference
+from clickmill.report.card import card
 from clickmill.schema import EVERYTHING, LAST_STAGE
 from clickmill.scoring import Contender
 from clickmill.tables import Tables
 
+CARD = "card.md"
 SHOWN = ("ne", "log_loss", "calibration_ratio", "ece", "auc")
 """Metrics of a model that is shown alone."""
 COURSE = {"training.history", "training.per_l2"}
@@ -96,6 +99,21 @@ def shown(tables: Tables, model_id: str) -> dict[str, Any]:
             if row["model_id"] in (one["challenger"], one["champion_before"])
         ],
     }
+
+
+def write_cards(tables: Tables, ds: date, model_ids: Sequence[str], *, min_clicks: int) -> None:
+    """`card.md` beside the artifacts of these models, those of them that `models` knows, as judged on `ds`."""
+    known = {row["model_id"] for row in tables.rows("models", columns=("model_id",))}
+    for model_id in [one for one in model_ids if one in known]:
+        cut = {"model_id": [model_id], "stage": [LAST_STAGE]}
+        bins = _rows(tables, "reliability", cut, days=[ds])
+        slices = _rows(tables, "metrics", {**cut, "metric": ["ne"]}, days=[ds])
+        model = shown(tables, model_id)
+        text = card(model, bins, [row for row in slices if row["slice"] != EVERYTHING], min_clicks=min_clicks)
+        place = Path(model["artifact"]).parent / CARD
+        aside = place.with_name(f".{CARD}-{secrets.token_hex(4)}")
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(place)
 
 
 def compared(tables: Tables, first: str, second: str) -> dict[str, Any]:

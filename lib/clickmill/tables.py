@@ -85,7 +85,7 @@ class Tables:
 
     @classmethod
     def without_spark(cls, folder: str, *, run_id: str = "", dry_run: bool = False) -> Tables:
-        """A warehouse on this machine's disk, for what needs no Spark: questions, and rows that the driver holds."""
+        """A warehouse on this machine's disk, for questions and rows that the driver holds: no Spark is needed."""
         nowhere = SimpleNamespace(conf={"spark.master": "local"})
         return cls(cast(SparkSession, nowhere), folder, run_id=run_id, dry_run=dry_run)
 

@@ -284,3 +284,12 @@ def test_the_command_prints_one_object(spark: SparkSession, finished: tuple[str,
     told = json.loads(done.stdout)
     assert told["same"]
     assert [one["what"] for one in told["findings"]] == ["decisions"]
+
+
+def test_each_judged_model_has_its_card(finished: tuple[str, dict[str, Any]]) -> None:
+    warehouse, verdict = finished
+    for model in verdict["models"]:
+        (card,) = Path(warehouse, "_models", model["model_id"]).glob("card.md")
+        told = card.read_text(encoding="utf-8")
+        assert f"{model['metrics']['ne']['value']:.4f}" in told
+        assert "## Where it is weak" in told
