@@ -35,8 +35,8 @@ def _lines(model: Row, bins: Sequence[Row], slices: Sequence[Row], min_clicks: i
     yield f"# {_text(model['model_id'])}"
     yield ""
     yield (
-        f"A {_text(model['kind'])} model of the chance that an impression of {_text(model['dataset'])} is clicked, "
-        "for bids and rankings on traffic like that which it was trained on."
+        f"A {_text(model['kind'])} model of the chance that an impression of {_text(model['dataset'])} is "
+        "clicked, for bids and rankings on traffic like that which it was trained on."
     )
     yield ""
     yield "## Data"
