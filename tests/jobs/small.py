@@ -19,6 +19,7 @@ SETS = (
     "features.audit_bits=[18, 20]",
     "dataset.slots=[C1, C2, C3, C4, C5, C6]",
     "dataset.numbers=[I1, I2, I3]",
+    "judge.slices=[{kind: seen, column: C6}, {kind: buckets, column: I1, edges: [1, 10]}]",
     "dataset.crosses=[[C1, C4], [C2, C5]]",
     "models.lr.bits=18",
     "models.lr.l2=3e-3",
