@@ -20,7 +20,7 @@ def main(run: Run) -> None:
     run.count(rows_in=judgement.rows, rows_out=written["predictions"].rows)
     if not (run.dry_run or run.is_reproduction):
         ids = [one.entry.contender.model_id for one in judgement.models]
-        write_cards(run.tables, run.ds, ids, min_clicks=run.cfg.judge.min_clicks)
+        write_cards(run.tables, ids, min_clicks=run.cfg.judge.min_clicks)
     models = [one.for_json() for one in judgement.models]
     run.result |= {"models": models, "decision": None, "report": None}
 

@@ -37,14 +37,14 @@ def list_(conf: Conf = None, set_: Sets = None, ds: Day = None, as_json: AsJson 
     if as_json:
         _print(rows)
         return
-    table = Table(box=None, pad_edge=False)
-    for head in ("", "model", "NE", "calibration", "train s"):
-        table.add_column(head, no_wrap=head == "model")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in ("", "model", "NE", "calibration\nratio", "train\ns"):
+        table.add_column(head, overflow="fold")
     for row in rows:
         seconds = row["seconds"]
         table.add_row(
             "*" if row["champion"] else "",
-            Text(row["model_id"]),
+            Text(f"{row['model_id']}\n{row['kind']}, keep rate {row['keep_rate'] or 'unknown'}"),
             _figure(row["ne"], 4),
             _figure(row["calibration_ratio"], 3),
             "" if seconds is None else f"{seconds:.1f}",
@@ -111,15 +111,18 @@ def _figure(found: dict[str, float | None] | None, digits: int) -> str:
         return ""
     if found["low"] is None or found["high"] is None:
         return f"{found['value']:.{digits}f}"
-    return f"{found['value']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+    return f"{found['value']:.{digits}f}\n[{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
 
 
 def _tell(found: Any, as_json: bool) -> None:
     if as_json:
         _print(found)
         return
-    plain = json.loads(json.dumps(found, default=str))
-    print(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110), end="")
+    from clickmill.report.text import plain
+
+    values = json.loads(json.dumps(found, default=str))
+    for line in yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110).splitlines():
+        print(plain(line, limit=len(line)))
 
 
 def _print(found: Any) -> None:

@@ -43,8 +43,8 @@ def listed(tables: Tables, ds: date | None) -> list[dict[str, Any]]:
     """The models of a day, or of all days, newest first, with NE and calibration ratio of p on their own day."""
     days = None if ds is None else [ds]
     rows = tables.rows("models", days=days) if tables.exists("models") else []
-    judged = _figures(tables, days, ("ne", "calibration_ratio"))
-    holder = champion(tables, ds or max((row["ds"] for row in rows), default=date.max))
+    figures = _figures(tables, rows, days, ("ne", "calibration_ratio"))
+    holder = champion(tables, ds or date.max)
     return [
         {
             "model_id": row["model_id"],
@@ -54,7 +54,7 @@ def listed(tables: Tables, ds: date | None) -> list[dict[str, Any]]:
             "keep_rate": row["keep_rate"],
             "seconds": row["seconds"],
             "champion": holder is not None and holder.digest == row["digest"],
-            **{name: judged.get((row["ds"], row["model_id"], name)) for name in ("ne", "calibration_ratio")},
+            **{name: figures.get((row["ds"], row["model_id"], name)) for name in ("ne", "calibration_ratio")},
         }
         for row in sorted(rows, key=lambda row: (row["ds"], row["name"]), reverse=True)
     ]
@@ -64,11 +64,9 @@ def shown(tables: Tables, model_id: str) -> dict[str, Any]:
     """All that is known of one model; the id may be cut where that leaves no doubt. Raises UsageError."""
     row = _row(tables, model_id)
     card = artifact.load(Path(row["artifact"])).card
-    own = {"model_id": [row["model_id"]]}
-    days = sorted({one["ds"] for one in _rows(tables, "metrics", own, ("ds",))})
-    newest = days[-1:]
-    fitted = _rows(tables, "calibrations", own, days=newest)
-    figures = _figures(tables, newest, SHOWN)
+    figures = _figures(tables, [row], None, SHOWN)
+    newest = max((day for day, _, _ in figures), default=None)
+    fitted = [one for one in _fitted(tables, [row]) if newest in (None, one["ds"])]
     return {
         "model_id": row["model_id"],
         "name": row["name"],
@@ -85,9 +83,9 @@ def shown(tables: Tables, model_id: str) -> dict[str, Any]:
         "created_by": card.created_by,
         "artifact": row["artifact"],
         "digest": row["digest"],
-        "calibration": _calibration(fitted[0]) if fitted else None,
-        "judged": newest[0] if newest else None,
-        "metrics": {name: figure for (_, own_id, name), figure in figures.items() if own_id == row["model_id"]},
+        "calibration": _calibration(max(fitted, key=lambda one: one["ds"])) if fitted else None,
+        "judged": newest,
+        "metrics": {name: figure for (day, _, name), figure in figures.items() if day == newest},
         "decisions": [
             {
                 "ds": one["ds"],
@@ -96,20 +94,22 @@ def shown(tables: Tables, model_id: str) -> dict[str, Any]:
                 "sentences": [rule["sentence"] for rule in json.loads(one["rules"])],
             }
             for one in _rows(tables, "decisions", {})
-            if row["model_id"] in (one["challenger"], one["champion_before"])
+            if row["digest"] in (one["challenger_digest"], one["champion_before_digest"])
         ],
     }
 
 
-def write_cards(tables: Tables, ds: date, model_ids: Sequence[str], *, min_clicks: int) -> None:
-    """`card.md` beside the artifacts of these models, those of them that `models` knows, as judged on `ds`."""
+def write_cards(tables: Tables, model_ids: Sequence[str], *, min_clicks: int) -> None:
+    """`card.md` beside the artifacts of those of these models that `models` knows, as they were judged last."""
     known = {row["model_id"] for row in tables.rows("models", columns=("model_id",))}
     for model_id in [one for one in model_ids if one in known]:
-        cut = {"model_id": [model_id], "stage": [LAST_STAGE]}
-        bins = _rows(tables, "reliability", cut, days=[ds])
-        slices = _rows(tables, "metrics", {**cut, "metric": ["ne"]}, days=[ds])
         model = shown(tables, model_id)
-        text = card(model, bins, [row for row in slices if row["slice"] != EVERYTHING], min_clicks=min_clicks)
+        cut = {"model_id": [model_id]}
+        days = [model["judged"]] if model["judged"] else []
+        bins = _rows(tables, "reliability", {**cut, "stage": [LAST_STAGE]}, days=days)
+        slices = _rows(tables, "metrics", {**cut, "stage": [LAST_STAGE], "metric": ["ne"]}, days=days)
+        worse = _rows(tables, "comparisons", {**cut, "metric": ["ne"], "verdict": ["worse"]}, days=days)
+        text = card(model, bins, slices, worse, min_clicks=min_clicks)
         place = Path(model["artifact"]).parent / CARD
         aside = place.with_name(f".{CARD}-{secrets.token_hex(4)}")
         aside.write_text(text, encoding="utf-8")
@@ -150,25 +150,44 @@ def reigning(tables: Tables, ds: date) -> dict[str, Any] | None:
 
 
 def _paired(tables: Tables, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    ids = [row["model_id"] for row in rows]
-    judged = [{one["ds"] for one in _rows(tables, "replicates", {"model_id": [name]}, ("ds",))} for name in ids]
-    for day in sorted(judged[0] & judged[1], reverse=True):
-        found = [_evidence(tables, day, row) for row in rows]
-        one, other = found
-        if one is None or other is None or one.on != other.on:
+    reason = "no day on which both were judged, as they are now, with intervals"
+    judged = _judged(tables, rows)
+    days = {day for day, _ in judged if all((day, row["model_id"]) in judged for row in rows)}
+    for day in sorted(days, reverse=True):
+        one, other = (_evidence(tables, day, row) for row in rows)
+        if one is None or other is None:
             continue
-        bounds = difference(one, other)
-        ends = {"low": bounds.low, "high": bounds.high, "reason": bounds.reason}
-        return {"ds": day, "difference": bounds.value, **ends}
-    return {"reason": "no day on which both were judged, as they are now, on the same rows by the same draws"}
+        if one.on == other.on:
+            bounds = difference(one, other)
+            ends = {"low": bounds.low, "high": bounds.high, "reason": bounds.reason}
+            return {"ds": day, "difference": bounds.value, **ends}
+        reason = f"on {day} they were judged on other rows or by other draws: {one.on} and {other.on}"
+    return {"reason": reason}
 
 
 def _evidence(tables: Tables, day: date, row: Mapping[str, Any]) -> Evidence | None:
     own = {"model_id": [row["model_id"]]}
-    fitted = [one for one in _rows(tables, "calibrations", own, days=[day]) if one["artifact"] == row["digest"]]
+    (fitted,) = [one for one in _fitted(tables, [row]) if one["ds"] == day]
     metrics = _rows(tables, "metrics", {**own, "stage": [LAST_STAGE]}, days=[day])
     drawn = _rows(tables, "replicates", own, days=[day])
-    return Evidence.of(Contender.of(row), metrics, drawn, fitted[0]) if fitted and metrics and drawn else None
+    return Evidence.of(Contender.of(row), metrics, drawn, fitted) if metrics and drawn else None
+
+
+def _fitted(tables: Tables, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of `calibrations` of these very artifacts: a model that is trained again keeps its id."""
+    digests = {row["model_id"]: row["digest"] for row in rows}
+    found = _rows(tables, "calibrations", {"model_id": list(digests)})
+    return [one for one in found if one["artifact"] == digests[one["model_id"]]]
+
+
+def _judged(tables: Tables, rows: Sequence[Mapping[str, Any]]) -> set[tuple[date, str]]:
+    """The days on which these models may have been judged as they are now: those whose calibration is of their
+    artifact and is the one that `replicates`, where there are any, were made with."""
+    own = {"model_id": [row["model_id"] for row in rows]}
+    drawn = _rows(tables, "replicates", own, ("ds", "model_id", "calibration_id"))
+    made_with = {(one["ds"], one["model_id"]): one["calibration_id"] for one in drawn}
+    fitted = {(one["ds"], one["model_id"]): one["calibration_id"] for one in _fitted(tables, rows)}
+    return {key for key, name in fitted.items() if made_with.get(key, name) == name}
 
 
 def _row(tables: Tables, model_id: str) -> dict[str, Any]:
@@ -187,13 +206,16 @@ def _row(tables: Tables, model_id: str) -> dict[str, Any]:
 
 
 def _figures(
-    tables: Tables, days: Sequence[date] | None, metrics: Sequence[str]
+    tables: Tables, rows: Sequence[Mapping[str, Any]], days: Sequence[date] | None, metrics: Sequence[str]
 ) -> dict[tuple[date, str, str], dict[str, Any]]:
-    """value, low, high of p over all rows, by day, model and metric."""
-    cut = {"slice": [EVERYTHING], "stage": [LAST_STAGE], "metric": metrics}
+    """value, low, high of p over all rows, by day, model and metric, of these models as they are now."""
+    ids = [row["model_id"] for row in rows]
+    cut = {"model_id": ids, "slice": [EVERYTHING], "stage": [LAST_STAGE], "metric": metrics}
+    judged = _judged(tables, rows)
     return {
         (row["ds"], row["model_id"], row["metric"]): {end: row[end] for end in ("value", "low", "high")}
         for row in _rows(tables, "metrics", cut, days=days)
+        if (row["ds"], row["model_id"]) in judged
     }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from clickmill.discoveries import FALSE_DISCOVERIES
 from clickmill.report.data import Figure
-from clickmill.report.text import count, interval, metric, plain, share
+from clickmill.report.text import count, interval, metric, plain, share, signed
 
 Row = Mapping[str, Any]
 WEAKEST = 5
@@ -22,16 +24,20 @@ METRICS = {
 }
 
 
-def card(model: Row, bins: Sequence[Row], slices: Sequence[Row], *, min_clicks: int) -> str:
+def card(
+    model: Row, bins: Sequence[Row], slices: Sequence[Row], worse: Sequence[Row] = (), *, min_clicks: int
+) -> str:
     """The card as Markdown; values from logs and config are escaped.
 
     model: as `registry.shown` tells it; bins: its rows of `reliability` at the last stage; slices: its rows of
-    `metrics` of NE at the last stage.
+    `metrics` of NE at the last stage; worse: those of `comparisons` of NE where another model is proven better.
     """
-    return "\n".join(_lines(model, bins, slices, min_clicks)) + "\n"
+    return "\n".join(_lines(model, bins, slices, worse, min_clicks)) + "\n"
 
 
-def _lines(model: Row, bins: Sequence[Row], slices: Sequence[Row], min_clicks: int) -> Iterator[str]:
+def _lines(
+    model: Row, bins: Sequence[Row], slices: Sequence[Row], worse: Sequence[Row], min_clicks: int
+) -> Iterator[str]:
     yield f"# {_text(model['model_id'])}"
     yield ""
     yield (
@@ -59,6 +65,7 @@ def _lines(model: Row, bins: Sequence[Row], slices: Sequence[Row], min_clicks: i
     yield "## Where it is weak"
     yield ""
     yield from _weak(slices, min_clicks)
+    yield from _proven(worse)
     yield ""
     yield "## Calibration by p"
     yield ""
@@ -68,15 +75,16 @@ def _lines(model: Row, bins: Sequence[Row], slices: Sequence[Row], min_clicks: i
     yield ""
     yield "- It knows what its training time held: values seen there first later share one weight, or none."
     yield "- It says what happens where impressions are chosen as they were, not what showing more would do."
+    yield from _unproven(model["metrics"])
     if training.get("converged") is False:
         yield f"- Training stopped after {training.get('iterations')} iterations, before it converged."
     yield ""
     yield "## How to score"
     yield ""
-    folder = model["artifact"].rpartition("/")[0]
+    folder = shlex.quote(plain(model["artifact"].rpartition("/")[0], limit=4096))
     yield "```sh"
-    yield f"clickmill score --model '{folder}' < log.tsv > p.tsv"
-    yield f"clickmill run score --set score.model='{folder}' --ds DAY --conf FILE"
+    yield f"clickmill score --model {folder} < log.tsv > p.tsv"
+    yield f"clickmill run score --set score.model={folder} --ds DAY --conf FILE"
     yield "```"
 
 
@@ -107,7 +115,10 @@ def _metrics(metrics: Mapping[str, Row]) -> Iterator[str]:
 
 
 def _weak(slices: Sequence[Row], min_clicks: int) -> Iterator[str]:
-    judged = [row for row in slices if row["value"] is not None and row["clicks"] >= min_clicks]
+    whole = max((row["n"] for row in slices), default=0)  # (the one test day is no slice worth naming)
+    judged = [
+        row for row in slices if row["value"] is not None and row["clicks"] >= min_clicks and row["n"] < whole
+    ]
     if not judged:
         yield f"No slice was judged on {min_clicks} clicks or more."
         return
@@ -119,19 +130,43 @@ def _weak(slices: Sequence[Row], min_clicks: int) -> Iterator[str]:
         yield f"| {name} | {metric('ne', found)} | {interval('ne', found)} | {count(row['clicks'])} |"
 
 
+def _proven(worse: Sequence[Row]) -> Iterator[str]:
+    """Slices where another model is proven better, the largest loss first."""
+    if worse:
+        yield ""
+        yield f"Proven worse than another model (false discovery rate of {FALSE_DISCOVERIES:.0%} over the slices):"
+        yield ""
+    for row in sorted(worse, key=lambda row: (-row["difference"], row["slice"], row["other_id"])):
+        ends = f"[{signed(row['low'])}, {signed(row['high'])}]"
+        yield f"- {_text(row['slice'])}: NE {signed(row['difference'])} {ends} against {_text(row['other_id'])}"
+
+
+def _unproven(metrics: Mapping[str, Row]) -> Iterator[str]:
+    """What the intervals do not exclude, or do."""
+    ne, ratio = metrics.get("ne"), metrics.get("calibration_ratio")
+    if ne and (ne["high"] is None or ne["high"] >= 1):
+        yield "- It is not proven better than always saying the click rate: NE's interval is missing or reaches 1."
+    if ratio and ratio["low"] is not None and not ratio["low"] <= 1 <= ratio["high"]:
+        wrong = "high" if ratio["low"] > 1 else "low"
+        yield f"- Its p was too {wrong} on test time: 1 is outside the calibration ratio's interval."
+
+
 def _calibration(bins: Sequence[Row]) -> Iterator[str]:
-    """Two bins of equal mass make a tenth."""
+    """Bins by the tenth of the rows, as p rises, that their middle lies in."""
     if not bins:
         yield "No bins were stored."
         return
-    yield "| tenth | predicted | observed |"
-    yield "|-|-|-|"
-    ordered = sorted(bins, key=lambda row: row["bin"])
-    for number, first in enumerate(range(0, len(ordered), 2), 1):
-        some = ordered[first : first + 2]
+    yield "| tenth | impressions | predicted | observed |"
+    yield "|-|-|-|-|"
+    total, before = sum(row["n"] for row in bins), 0.0
+    tenths: dict[int, list[Row]] = {}
+    for row in sorted(bins, key=lambda row: row["bin"]):
+        tenths.setdefault(int((before + row["n"] / 2) * 10 / total) + 1, []).append(row)
+        before += row["n"]
+    for number, some in tenths.items():
         mass = sum(row["n"] for row in some)
         p, rate = (sum(row[name] * row["n"] for row in some) / mass for name in ("p_mean", "ctr"))
-        yield f"| {number} | {share(p)} | {share(rate)} |"
+        yield f"| {number} | {count(mass)} | {share(p)} | {share(rate)} |"
 
 
 def _text(value: object) -> str:

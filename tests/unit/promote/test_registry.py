@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from test_promote import DAYS, DS, JUDGED, decide, write
+from test_promote import DAYS, DS, JUDGED, decide, decisions, model, tables_of, write
 from typer.testing import CliRunner
 
 from clickmill import cli
 from clickmill.errors import UsageError
+from clickmill.registry import write_cards
 
 
 def ask(warehouse: str, *words: str) -> str:
@@ -45,6 +47,9 @@ def test_the_list_has_all_models_and_marks_the_champion(
     shown = ask(warehouse, "list")
     for row in trained.values():
         assert row["model_id"] in shown
+        assert f"{row['kind']}, keep rate {row['keep_rate']}" in shown
+    for row in rows:
+        assert f"[{row['ne']['low']:.4f}, {row['ne']['high']:.4f}]" in shown, "whole, however narrow the terminal"
     assert "* the champion" in shown
 
 
@@ -96,3 +101,78 @@ def test_the_champion_is_told_with_its_sentences(warehouse: str, trained: dict[s
 def test_an_empty_warehouse_says_so(warehouse: str) -> None:
     assert told(warehouse, "list") == []
     assert "no model was trained yet" in ask(warehouse, "list")
+
+
+def test_the_list_marks_the_champion_that_was_put_back_on_a_later_day(warehouse: str) -> None:
+    held = write(warehouse, DAYS[0], "poor")["poor"]
+    decide(warehouse, DAYS[0], "poor")
+    write(warehouse, DAYS[1], "best", holder=held)
+    decide(warehouse, DAYS[1], "best")
+    decide(warehouse, DAYS[2], "best", to="previous")
+    assert [row["name"] for row in told(warehouse, "list") if row["champion"]] == ["poor"]
+    assert told(warehouse, "champion")["model_id"] == held["model_id"]
+
+
+def test_a_model_trained_again_is_not_shown_by_what_was_said_of_its_former_artifact(warehouse: str) -> None:
+    write(warehouse, DAYS[0], "good", "best")
+    decide(warehouse, DAYS[0], "good")
+    again = model(warehouse, "good", DAYS[0], shift=0.5)
+    tables_of(warehouse).write("models", [again], replace={"ds": DAYS[0], "name": "good"})
+    found = told(warehouse, "show", "good")
+    assert found["digest"] == again["digest"]
+    assert (found["judged"], found["metrics"], found["calibration"], found["decisions"]) == (None, {}, None, [])
+    assert [row["ne"] is None for row in told(warehouse, "list")] == [True, False]
+    assert "no day on which both were judged" in told(warehouse, "diff", "good", "best")["ne"]["reason"]
+
+
+def test_a_model_calibrated_again_is_not_shown_by_its_former_figures(warehouse: str) -> None:
+    """`calibrations` has the new artifact by then, and the judge's tables the former one's figures."""
+    write(warehouse, DS, "good", "best")
+    again = model(warehouse, "good", DS, shift=0.5)
+    key = {"ds": DS, "model_id": again["model_id"]}
+    fitted = {"calibration_id": "new", "artifact": again["digest"], "method": "none", "parameters": "{}"}
+    tables_of(warehouse).write("models", [again], replace={"ds": DS, "name": "good"})
+    tables_of(warehouse).write("calibrations", [key | fitted | {"run_id": "r", "stretch": "[]"}], replace=key)
+    assert told(warehouse, "show", "good")["judged"] is None
+    assert "no day on which both were judged" in told(warehouse, "diff", "good", "best")["ne"]["reason"]
+
+
+def test_two_models_judged_on_other_rows_of_a_day_are_not_compared_and_it_says_why(warehouse: str) -> None:
+    mixed = {"best": JUDGED[DAYS[0]]["best"], "poor": JUDGED[DAYS[1]]["poor"]}
+    write(warehouse, DAYS[0], "best", "poor", found=mixed)
+    reason = told(warehouse, "diff", "best", "poor")["ne"]["reason"]
+    assert reason.startswith(f"on {DAYS[0]} they were judged on other rows or by other draws: 30000-")
+
+
+def test_a_card_is_of_one_day_the_newest_also_after_a_backfill(warehouse: str) -> None:
+    held = write(warehouse, DAYS[0], "good")["good"]
+    write(warehouse, DAYS[1], "best", holder=held)
+    place = Path(held["artifact"]).parent / "card.md"
+    write_cards(tables_of(warehouse), [held["model_id"]], min_clicks=1)
+    told_once = place.read_text(encoding="utf-8")
+    assert f"## On test time, {DAYS[1]}" in told_once
+    metrics, _ = JUDGED[DAYS[1]]["good"]
+    (half,) = [row["value"] for row in metrics if (row["slice"], row["metric"]) == ("half=a", "ne")]
+    assert f"half=a | {half:.4f} |" in told_once
+    write(warehouse, DAYS[0], "good")
+    write_cards(tables_of(warehouse), [held["model_id"]], min_clicks=1)
+    assert place.read_text(encoding="utf-8") == told_once
+
+
+def test_a_sentence_steers_no_terminal(warehouse: str, trained: dict[str, dict[str, Any]]) -> None:
+    rules = json.dumps([{"sentence": "in user=\u202e\x1b[31m[red]evil: FAILED"}])
+    row = {**decisions(warehouse)[0], "promoted": False, "promotion": None, "rules": rules}
+    tables_of(warehouse).append("decisions", [row])
+    shown = ask(warehouse, "show", "good")
+    assert "[red]evil: FAILED" in shown
+    assert not {"\u202e", "\x1b"} & set(shown)
+
+
+def test_no_spark_is_started_for_a_warehouse_on_this_disk(
+    warehouse: str, trained: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clickmill.session.get_spark", lambda *_, **__: pytest.fail("a session was asked for"))
+    for words in (["list"], ["show", "good"], ["diff", "best", "poor"], ["champion"]):
+        assert ask(warehouse, *words)
+    with pytest.raises(pytest.fail.Exception, match="a session was asked for"):
+        ask("some.catalogue", "list")

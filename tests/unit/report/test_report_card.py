@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
-from report_rows import HOSTILE, bin_rows, slice_rows
+from report_rows import HOSTILE, bin_rows, difference_row, slice_rows
 
 from clickmill.report.card import card
+from clickmill.report.text import plain
 
 
 def model(**changed: Any) -> dict[str, Any]:
@@ -31,8 +33,9 @@ def model(**changed: Any) -> dict[str, Any]:
 
 
 def text(**changed: Any) -> str:
-    slices = slice_rows("m", {"site=a": 0.79, "site=b": 0.93, "site=few": 0.99})
-    rows = [row | {"clicks": 10} if row["slice"] == "site=few" else row for row in slices if row["metric"] == "ne"]
+    sizes = {"all": {"n": 100_000}, "day=2026-01-10": {"n": 100_000}, "site=few": {"clicks": 10}}
+    figures = {"all": 0.98, "day=2026-01-10": 0.98, "site=a": 0.79, "site=b": 0.93, "site=few": 0.99}
+    rows = [row | sizes.get(row["slice"], {}) for row in slice_rows("m", figures) if row["metric"] == "ne"]
     return card(model(**changed), bin_rows("m"), rows, min_clicks=200)
 
 
@@ -46,11 +49,13 @@ def test_it_says_what_a_reader_must_know() -> None:
         "p = p_sampled / (p_sampled + (1 − p_sampled) / 0.05)",
         "recalibration: platt, chosen on 553 clicks",
         "| 0.8034 | [0.7900, 0.8100] |",
-        "clickmill score --model '/w/_models/lr-2026-01-10-1f09aa31' < log.tsv > p.tsv",
+        "clickmill score --model /w/_models/lr-2026-01-10-1f09aa31 < log.tsv > p.tsv",
     ):
         assert words in told, words
     assert told.index("| site=b | 0.9300 |") < told.index("| site=a | 0.7900 |")
     assert "site=few" not in told, "ten clicks say nothing"
+    assert "day=" not in told, "a slice of all rows is none"
+    assert "roven" not in told, "nothing to warn of"
     assert told.count("\n| ") - told.count("\n| figure") > 10
     assert "before it converged" not in told
 
@@ -72,9 +77,45 @@ def test_what_is_missing_or_went_wrong_is_said() -> None:
 
 def test_a_value_from_the_log_shows_as_text() -> None:
     hostile = f"{HOSTILE}|`x`"
-    rows = [row for row in slice_rows("m", {hostile: 0.9}) if row["metric"] == "ne"]
-    told = card(model(dataset=hostile), bin_rows("m"), rows, min_clicks=200)
+    every = [row for row in slice_rows("m", {hostile: 0.9, "all": 0.8}) if row["metric"] == "ne"]
+    rows = [row | {"n": 90_000} if row["slice"] == "all" else row for row in every]
+    worse = [difference_row("m", hostile, hostile, 0.01)]
+    told = card(model(dataset=hostile, artifact=f"/w/{hostile}/0123"), bin_rows("m"), rows, worse, min_clicks=200)
+    told, _, script = told.partition("```sh")
     assert "<script" not in told
     assert "\x1b" not in told
     assert "&lt;script&gt;" in told
     assert r"\|\`x\`" in told
+    assert "\x1b" not in script
+    assert shlex.split(script.splitlines()[1])[3] == plain(f"/w/{hostile}"), "the shell takes the folder as it is"
+
+
+def test_slices_where_another_model_is_proven_better_stand_by_their_loss() -> None:
+    worse = [difference_row("m", "other", name, value) for name, value in (("site=a", 0.005), ("site=b", 0.0123))]
+    told = card(model(), bin_rows("m"), [], worse, min_clicks=200)
+    first, second = (line for line in told.splitlines() if "against" in line)
+    assert first == "- site=b: NE +0.0123 [+0.0083, +0.0163] against other"
+    assert second.startswith("- site=a: NE +0.0050")
+    assert "false discovery rate of 5%" in told
+
+
+def test_bins_that_ties_made_unequal_are_named_by_the_tenth_that_they_lie_in() -> None:
+    sizes = (50_000.0, 30_000.0, 20_000.0)
+    bins = [row | {"n": n} for row, n in zip(bin_rows("m"), sizes, strict=False)]
+    told = card(model(), bins, [], min_clicks=200)
+    assert [line.split("|")[1:3] for line in told.splitlines() if line.endswith(" % |")] == [
+        [" 3 ", " 50,000 "],
+        [" 7 ", " 30,000 "],
+        [" 10 ", " 20,000 "],
+    ]
+
+
+def test_what_the_intervals_say_against_it_is_a_limit() -> None:
+    ne = {"value": 0.98, "low": 0.95, "high": 1.01}
+    ratio = {"value": 1.2, "low": 1.1, "high": 1.3}
+    told = text(metrics={"ne": ne, "calibration_ratio": ratio})
+    assert "not proven better than always saying the click rate" in told
+    assert "Its p was too high on test time" in told
+    low = text(metrics={"ne": ne | {"high": 0.99}, "calibration_ratio": {"value": 0.8, "low": 0.7, "high": 0.9}})
+    assert "Its p was too low on test time" in low
+    assert "not proven better" not in low
