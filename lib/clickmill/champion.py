@@ -25,10 +25,9 @@ class Promotion(NamedTuple):
 
 def promotions(tables: Tables) -> list[Promotion]:
     """All of them, by day and then as they were made; none where nothing was decided yet."""
-    rows = tables.rows("decisions") if tables.exists("decisions") else []
     found = [
         Promotion(row["promotion"], row["ds"], Contender.from_json(row["champion_model"]))
-        for row in rows
+        for row in tables.rows_if_any("decisions")
         if row["promoted"]
     ]
     return sorted(found, key=lambda one: (one.ds, one.number))

@@ -151,7 +151,6 @@ def reproduce(
     run_id: Annotated[str, typer.Argument(help="A run of the warehouse's table `runs`, or of a --json verdict.")],
     conf: Conf = None,
     set_: Sets = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the tables that were made for it.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a job again from its stored config on the table versions that it read, and compare what it writes.
@@ -168,7 +167,7 @@ def reproduce(
     cfg = load(conf or (), set_ or ())
     spark = get_spark(cfg.spark, app="clickmill reproduce")
     tables = Tables(spark, cfg.warehouse_path, run_id=new_run_id())
-    findings = again.reproduce(tables, run_id, progress=Progress(quiet=as_json), keep=keep)
+    findings = again.reproduce(tables, run_id, progress=Progress(quiet=as_json))
     same = all(one.same for one in findings)
     if as_json:
         told = [{"what": one.what, "same": one.same, "detail": one.detail} for one in findings]

@@ -45,8 +45,8 @@ def list_(conf: Conf = None, set_: Sets = None, ds: Day = None, as_json: AsJson 
         table.add_row(
             "*" if row["champion"] else "",
             Text(f"{row['model_id']}\n{row['kind']}, keep rate {row['keep_rate'] or 'unknown'}"),
-            _figure(row["ne"], 4),
-            _figure(row["calibration_ratio"], 3),
+            _figure("ne", row["ne"]),
+            _figure("calibration_ratio", row["calibration_ratio"]),
             "" if seconds is None else f"{seconds:.1f}",
         )
     Console().print(table if rows else "no model was trained yet")
@@ -106,12 +106,13 @@ def _day(text: str | None) -> date | None:
     return day_of(text)
 
 
-def _figure(found: dict[str, float | None] | None, digits: int) -> str:
+def _figure(name: str, found: dict[str, float | None] | None) -> str:
+    from clickmill.report import text
+    from clickmill.report.data import Figure
+
     if found is None or found["value"] is None:
         return ""
-    if found["low"] is None or found["high"] is None:
-        return f"{found['value']:.{digits}f}"
-    return f"{found['value']:.{digits}f}\n[{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+    return text.with_interval(name, Figure(found["value"], None, found["low"], found["high"]))
 
 
 def _tell(found: Any, as_json: bool) -> None:

@@ -51,7 +51,6 @@ class Candidate:
     """All that the rules ask of a model. Times are naive UTC."""
 
     model_id: str
-    name: str
     judged: str
     """Names the rows that it was judged on, and the draws of the bootstrap."""
     trained_until: datetime | None

@@ -6,7 +6,6 @@ A warehouse on this machine's disk is asked without Spark.
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -42,7 +41,7 @@ def open_tables(cfg: Config) -> Tables:
 def listed(tables: Tables, ds: date | None) -> list[dict[str, Any]]:
     """The models of a day, or of all days, newest first, with NE and calibration ratio of p on their own day."""
     days = None if ds is None else [ds]
-    rows = tables.rows("models", days=days) if tables.exists("models") else []
+    rows = tables.rows_if_any("models", days=days)
     figures = _figures(tables, rows, days, ("ne", "calibration_ratio"))
     holder = champion(tables, ds or date.max)
     return [
@@ -93,7 +92,7 @@ def shown(tables: Tables, model_id: str) -> dict[str, Any]:
                 "challenger": one["challenger"],
                 "sentences": [rule["sentence"] for rule in json.loads(one["rules"])],
             }
-            for one in _rows(tables, "decisions", {})
+            for one in tables.rows_if_any("decisions")
             if row["digest"] in (one["challenger_digest"], one["champion_before_digest"])
         ],
     }
@@ -106,14 +105,11 @@ def write_cards(tables: Tables, model_ids: Sequence[str], *, min_clicks: int) ->
         model = shown(tables, model_id)
         cut = {"model_id": [model_id]}
         days = [model["judged"]] if model["judged"] else []
-        bins = _rows(tables, "reliability", {**cut, "stage": [LAST_STAGE]}, days=days)
-        slices = _rows(tables, "metrics", {**cut, "stage": [LAST_STAGE], "metric": ["ne"]}, days=days)
-        worse = _rows(tables, "comparisons", {**cut, "metric": ["ne"], "verdict": ["worse"]}, days=days)
+        bins = tables.rows_if_any("reliability", where={**cut, "stage": [LAST_STAGE]}, days=days)
+        slices = tables.rows_if_any("metrics", where={**cut, "stage": [LAST_STAGE], "metric": ["ne"]}, days=days)
+        worse = tables.rows_if_any("comparisons", where={**cut, "metric": ["ne"], "verdict": ["worse"]}, days=days)
         text = card(model, bins, slices, worse, min_clicks=min_clicks)
-        place = Path(model["artifact"]).parent / CARD
-        aside = place.with_name(f".{CARD}-{secrets.token_hex(4)}")
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(place)
+        artifact.put_beside(model["artifact"], CARD, text)
 
 
 def compared(tables: Tables, first: str, second: str) -> dict[str, Any]:
@@ -168,15 +164,15 @@ def _paired(tables: Tables, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 def _evidence(tables: Tables, day: date, row: Mapping[str, Any]) -> Evidence | None:
     own = {"model_id": [row["model_id"]]}
     (fitted,) = [one for one in _fitted(tables, [row]) if one["ds"] == day]
-    metrics = _rows(tables, "metrics", {**own, "stage": [LAST_STAGE]}, days=[day])
-    drawn = _rows(tables, "replicates", own, days=[day])
+    metrics = tables.rows_if_any("metrics", where={**own, "stage": [LAST_STAGE]}, days=[day])
+    drawn = tables.rows_if_any("replicates", where=own, days=[day])
     return Evidence.of(Contender.of(row), metrics, drawn, fitted) if metrics and drawn else None
 
 
 def _fitted(tables: Tables, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of `calibrations` of these very artifacts: a model that is trained again keeps its id."""
     digests = {row["model_id"]: row["digest"] for row in rows}
-    found = _rows(tables, "calibrations", {"model_id": list(digests)})
+    found = tables.rows_if_any("calibrations", where={"model_id": list(digests)})
     return [one for one in found if one["artifact"] == digests[one["model_id"]]]
 
 
@@ -184,7 +180,7 @@ def _judged(tables: Tables, rows: Sequence[Mapping[str, Any]]) -> set[tuple[date
     """The days on which these models may have been judged as they are now: those whose calibration is of their
     artifact and is the one that `replicates`, where there are any, were made with."""
     own = {"model_id": [row["model_id"] for row in rows]}
-    drawn = _rows(tables, "replicates", own, ("ds", "model_id", "calibration_id"))
+    drawn = tables.rows_if_any("replicates", where=own, columns=("ds", "model_id", "calibration_id"))
     made_with = {(one["ds"], one["model_id"]): one["calibration_id"] for one in drawn}
     fitted = {(one["ds"], one["model_id"]): one["calibration_id"] for one in _fitted(tables, rows)}
     return {key for key, name in fitted.items() if made_with.get(key, name) == name}
@@ -214,7 +210,7 @@ def _figures(
     judged = _judged(tables, rows)
     return {
         (row["ds"], row["model_id"], row["metric"]): {end: row[end] for end in ("value", "low", "high")}
-        for row in _rows(tables, "metrics", cut, days=days)
+        for row in tables.rows_if_any("metrics", where=cut, days=days)
         if (row["ds"], row["model_id"]) in judged
     }
 
@@ -222,17 +218,6 @@ def _figures(
 def _calibration(row: Mapping[str, Any]) -> dict[str, Any]:
     own = {name: json.loads(row[name] or "null") for name in ("parameters", "stretch", "candidates")}
     return {"calibration_id": row["calibration_id"], "method": row["method"], **own, "clicks": row["clicks"]}
-
-
-def _rows(
-    tables: Tables,
-    name: str,
-    where: Mapping[str, Sequence[str]],
-    columns: Sequence[str] = (),
-    *,
-    days: Sequence[date] | None = None,
-) -> list[dict[str, Any]]:
-    return tables.rows(name, days=days, where=where, columns=columns) if tables.exists(name) else []
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

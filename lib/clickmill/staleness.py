@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from clickmill.config import Config
-from clickmill.job import Job
+from clickmill.job import Job, Run
 from clickmill.runs import latest
 from clickmill.tables import Tables
+
+
+def stale_runs(run: Run, jobs: Sequence[Job], *, producers: Sequence[Job]) -> Iterator[tuple[Run, str]]:
+    """A run of each day job that has days to make (again), and its title; looked up as it is reached."""
+    for job in jobs:
+        days = stale_days(run.tables, job, producers, run.cfg, run.days)
+        if days:
+            yield run.sibling(job, days), f"{job.name}, {len(days)} days"
+        else:
+            run.say(f"{job.name}: all {len(run.days)} days are fresh")
 
 
 def stale_days(

@@ -189,6 +189,10 @@ class Tables:
             frame = frame.where(F.col(column).isin(list(values)))
         return [row.asDict() for row in (frame.select(*columns) if columns else frame).collect()]
 
+    def rows_if_any(self, name: str, **cut: Any) -> list[dict[str, Any]]:
+        """As `rows`; none where the table is not there."""
+        return self.rows(name, **cut) if self.exists(name) else []
+
     def last_time(self, name: str, day: date) -> datetime:
         """The latest event time (naive UTC) that the table has on that day. Raises MissingTableError."""
         if self.is_local:

@@ -226,7 +226,6 @@ def test_two_processes_write_different_days_of_a_new_table_at_once(warehouse: st
     code = """
         import sys
         from datetime import date
-        from types import SimpleNamespace
         sys.path.insert(0, "tests/spark")
         from test_tables import impressions
         from clickmill.config import SparkConf
@@ -235,12 +234,12 @@ def test_two_processes_write_different_days_of_a_new_table_at_once(warehouse: st
         day, by_workers = date.fromisoformat(sys.argv[2]), sys.argv[3] == "workers"
         settings = {"spark.databricks.delta.snapshotPartitions": "1", "spark.sql.shuffle.partitions": "1"}
         conf = SparkConf(master="local[1]", settings=settings)
-        bare = SimpleNamespace(conf={"spark.master": "local"})  # a driver's own rows need no more of Spark
-        spark = get_spark(conf, app="writer") if by_workers else bare
+        spark = get_spark(conf, app="writer") if by_workers else None
         for turn in range(2 if by_workers else 60):
-            tables = Tables(spark, sys.argv[1], run_id=f"{day}-{turn}")
-            rows = impressions(day)
-            tables.write("features", spark.createDataFrame(rows) if by_workers else rows, replace={"ds": day})
+            name, rows = f"{day}-{turn}", impressions(day)
+            bare = Tables.without_spark(sys.argv[1], run_id=name)
+            tables = Tables(spark, sys.argv[1], run_id=name) if spark else bare
+            tables.write("features", spark.createDataFrame(rows) if spark else rows, replace={"ds": day})
     """
     command = [sys.executable, "-c", textwrap.dedent(code), warehouse]
     writers = [

@@ -14,7 +14,6 @@ from clickmill.gate import Bounds, Candidate, Rule, Worse, decide, proven_worse,
 TEST_FROM = datetime(2026, 1, 10)
 CHALLENGER = Candidate(
     model_id="lr-2026-01-10-aaaa",
-    name="lr",
     judged="1000-ff",
     trained_until=datetime(2026, 1, 9),
     calibrated_on="2026-01-09",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
@@ -20,6 +19,7 @@ from clickmill.calibrate.fit import Choice, choose
 from clickmill.champion import needed_columns
 from clickmill.config import Calibration, digest
 from clickmill.errors import NoRowsError
+from clickmill.models import artifact
 from clickmill.scoring import Contender
 from clickmill.split import Stretch
 
@@ -74,9 +74,7 @@ class Calibrated(NamedTuple):
         there = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
         if there.get("artifact") == self.contender.digest and there["stretch"][1] > content["stretch"][1]:
             return
-        aside = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
-        aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        aside.replace(place)
+        artifact.put_beside(self.contender.artifact, CALIBRATION, json.dumps(content, indent=1) + "\n")
 
 
 def calibrate(

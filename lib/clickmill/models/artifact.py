@@ -70,6 +70,14 @@ def save(root: str, card: Card, arrays: Mapping[str, NDArray[Any]]) -> Saved:
     return Saved(str(folder), digest, size)
 
 
+def put_beside(path: str | Path, name: str, text: str) -> None:
+    """Writes a file beside the artifacts of a model, of which `path` is one: aside first, then renamed."""
+    place = Path(path).parent / name
+    aside = place.with_name(f".{name}-{secrets.token_hex(4)}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(place)
+
+
 def load(path: str | Path) -> Model:
     """The model in an artifact's folder.
 

@@ -148,22 +148,19 @@ def _next(made: Sequence[Promotion]) -> int:
 def _stands(tables: Tables, row: Mapping[str, Any]) -> bool:
     """Whether the same was decided on that day before."""
     own = row.keys() - {"at", "run_id"}
-    past = tables.rows("decisions", days=[row["ds"]]) if tables.exists("decisions") else []
+    past = tables.rows_if_any("decisions", days=[row["ds"]])
     return any(all(old[name] == row[name] for name in own) for old in past)
 
 
 def _evidence(tables: Tables, ds: date, one: Contender) -> Evidence:
-    own = {"model_id": [one.model_id]}
-    fitted = [row for row in _rows(tables, "calibrations", ds, own) if row["artifact"] == one.digest]
+    own: dict[str, Any] = {"days": [ds], "where": {"model_id": [one.model_id]}}
+    fitted = [row for row in tables.rows_if_any("calibrations", **own) if row["artifact"] == one.digest]
     ids = [row["calibration_id"] for row in fitted]
-    replicates = [row for row in _rows(tables, "replicates", ds, own) if row["calibration_id"] in ids]
+    replicates = [row for row in tables.rows_if_any("replicates", **own) if row["calibration_id"] in ids]
     if not replicates:
         raise MissingTableError(
             f"{tables.path('replicates')}: {one.model_id} was not judged on {ds} as it is now, with intervals; "
             "run `calibrate` and `evaluate` (with judge.replicates above 0)"
         )
-    return Evidence.of(one, _rows(tables, "metrics", ds, {**own, "stage": [LAST_STAGE]}), replicates, fitted[0])
-
-
-def _rows(tables: Tables, name: str, ds: date, where: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    return tables.rows(name, days=[ds], where=where) if tables.exists(name) else []
+    last = {"model_id": [one.model_id], "stage": [LAST_STAGE]}
+    return Evidence.of(one, tables.rows_if_any("metrics", days=[ds], where=last), replicates, fitted[0])

@@ -63,7 +63,6 @@ class Evidence(NamedTuple):
         learned = [until for until in (one.trained_until, one.chosen_until) if until is not None]
         return Candidate(
             model_id=one.model_id,
-            name=one.name,
             judged=self.on,
             trained_until=max(learned, default=None),
             calibrated_on=self.calibrated_on,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from clickmill.report import text
 from clickmill.report.data import Difference, Figure
-from clickmill.report.terminal import difference
+from clickmill.report.terminal import board, difference
 from clickmill.schema import EVERYTHING
 
 Row = Mapping[str, Any]
@@ -20,11 +19,7 @@ _PROVEN = ("worse", "better")
 
 def leaderboard(models: Sequence[Row], title: str) -> Table:
     """A rich table, a row a model as `--json` shows it. Values are `Text`, so that markup stays as it is."""
-    shown = Text(text.plain(title), style="bold")
-    table = Table(title=shown, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
-    table.add_column("model", overflow="fold", min_width=12)
-    for head in ("log-loss", "NE\n[95%]", "calibration\n[95%]", "ECE", "Brier", "AUC"):
-        table.add_column(head, justify="right", no_wrap=True)
+    table = board(title, ("log-loss", "NE\n[95%]", "calibration\n[95%]", "ECE", "Brier", "AUC"))
     names = _names(models)
     for one in models:
         figures = ("log_loss", "ne", "calibration_ratio", "ece", "brier", "auc")
@@ -66,17 +61,9 @@ def _line(row: Row, names: Mapping[str, str]) -> str:
 
 
 def _cell(name: str, found: Row, *, with_ends: bool) -> str:
-    value = text.metric(name, Figure(found["value"]))
-    if not with_ends or found["low"] is None:
-        return value
-    low, high = (text.metric(name, Figure(found[end])) for end in ("low", "high"))
-    return f"{value}\n[{low}, {high}]"
+    figure = Figure(found["value"], None, found["low"], found["high"])
+    return text.with_interval(name, figure) if with_ends else text.metric(name, figure)
 
 
 def _names(models: Sequence[Row]) -> dict[str, str]:
-    """model_id → the model's name, or its id where two have one name."""
-    names = [one["name"] for one in models]
-    return {
-        one["model_id"]: text.plain(one["name"] if names.count(one["name"]) == 1 else one["model_id"])
-        for one in models
-    }
+    return text.labels_of({one["model_id"]: one["name"] for one in models})

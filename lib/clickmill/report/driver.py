@@ -40,10 +40,10 @@ def collect(
     What comes to the driver is bounded by models × stages × metrics, models² × slices, slots × bits and reasons.
     """
     shown_only = {} if model_ids is None else {"model_id": model_ids}
-    metrics = _rows(tables, "metrics", days=[ds], where={"slice": [EVERYTHING], **shown_only})
+    metrics = tables.rows_if_any("metrics", days=[ds], where={"slice": [EVERYTHING], **shown_only})
     shown = sorted({row["model_id"] for row in metrics})
     back = [ds - timedelta(days=step) for step in range(HISTORY_DAYS)]
-    names = {row["model_id"]: row["name"] for row in _rows(tables, "models", columns=("model_id", "name"))}
+    names = {row["model_id"]: row["name"] for row in tables.rows_if_any("models", columns=("model_id", "name"))}
     wanted = {names.get(model_id) for model_id in shown}
     same_name = sorted(model_id for model_id, name in names.items() if name in wanted) + shown
     in_slices = {"metric": ["ne", "calibration_ratio"], "stage": [LAST_STAGE]}
@@ -54,23 +54,24 @@ def collect(
         run=run,
         metrics=metrics,
         history=[
-            row for row in _rows(tables, "metrics", days=back, where=history) if row["slice"].startswith(DAY_SLICE)
+            row
+            for row in tables.rows_if_any("metrics", days=back, where=history)
+            if row["slice"].startswith(DAY_SLICE)
         ],
-        reliability=_rows(tables, "reliability", days=[ds], where={"model_id": shown}),
-        models=_rows(tables, "models", where={"model_id": same_name}),
-        calibrations=_rows(tables, "calibrations", days=[ds], where={"model_id": shown}),
+        reliability=tables.rows_if_any("reliability", days=[ds], where={"model_id": shown}),
+        models=tables.rows_if_any("models", where={"model_id": same_name}),
+        calibrations=tables.rows_if_any("calibrations", days=[ds], where={"model_id": shown}),
         audit=_newest_audit(tables, days),
         rejects=_rejects(tables, days),
         rejects_days=days,
         versions={name: tables.version(name) for name in TABLES if name != "runs" and tables.exists(name)},
         stretches=stretches,
-        comparisons=_rows(
-            tables,
+        comparisons=tables.rows_if_any(
             "comparisons",
             days=[ds],
             where={"model_id": shown, "other_id": shown, "metric": ["ne"]},
         ),
-        slices=_rows(tables, "metrics", days=[ds], where={**in_slices, "model_id": shown}),
+        slices=tables.rows_if_any("metrics", days=[ds], where={**in_slices, "model_id": shown}),
         decision=decision,
     )
 
@@ -92,13 +93,9 @@ def save(data: ReportData, path: str) -> str:
     return path
 
 
-def _rows(tables: Tables, name: str, **cut: Any) -> list[dict[str, Any]]:
-    return tables.rows(name, **cut) if tables.exists(name) else []
-
-
 def _newest_audit(tables: Tables, days: Sequence[date]) -> list[dict[str, Any]]:
     """The audit of the window's last day that has one."""
-    audit = _rows(tables, "feature_audit", days=days)
+    audit = tables.rows_if_any("feature_audit", days=days)
     newest = max((row["ds"] for row in audit), default=None)
     return [row for row in audit if row["ds"] == newest]
 

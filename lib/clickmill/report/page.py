@@ -157,9 +157,10 @@ def _day_rows(days: tuple[DayFigure, ...], names: list[str]) -> list[DayRow]:
 def _day_plots(days: tuple[DayFigure, ...], names: list[str]) -> list[dict[str, Any]]:
     """The curves of NE and of the calibration ratio over days, if there are two days or more."""
     plots = []
-    for metric, name, of in (("ne", "NE", _ne), ("calibration", "Calibration ratio", _calibration)):
+    for metric, name in (("ne", "NE"), ("calibration", "Calibration ratio")):
         series = [
-            [(f.day, value) for f in days if f.name == own and (value := of(f)) is not None] for own in names
+            [(f.day, value) for f in days if f.name == own and (value := getattr(f, metric)) is not None]
+            for own in names
         ]
         drawn = [(own, points) for own, points in zip(names, series, strict=True) if points][: len(figures.SERIES)]
         values = [value for _, points in drawn for _, value in points]
@@ -176,14 +177,6 @@ def _day_plots(days: tuple[DayFigure, ...], names: list[str]) -> list[dict[str, 
         legend = [(text.plain(own), shade) for shade, (own, _) in enumerate(drawn)]
         plots.append({"svg": Markup(svg), "name": name, "legend": legend})
     return plots
-
-
-def _ne(figure: DayFigure) -> float | None:
-    return figure.ne
-
-
-def _calibration(figure: DayFigure) -> float | None:
-    return figure.calibration
 
 
 def _forest(data: ReportData, labels: Mapping[str, str]) -> Markup | None:

@@ -129,7 +129,7 @@ def _slices(
                 compared.get("verdict"),
             )
         )
-    found.sort(key=lambda one: (one.verdict != "worse", -_first_if_absent(one.difference.value), one.name))
+    found.sort(key=lambda one: (one.verdict != "worse", _last_if_absent(one.difference.value, sign=-1), one.name))
     return Slices(str(mine), rival, tuple(found))
 
 
@@ -144,12 +144,8 @@ def _figure(row: Row) -> Figure:
     return Figure(row["value"], row.get("reason"), row.get("low"), row.get("high"))
 
 
-def _first_if_absent(value: float | None) -> float:
-    return -math.inf if value is None or math.isnan(value) else value
-
-
-def _last_if_absent(value: float | None) -> float:
-    return math.inf if value is None or math.isnan(value) else value
+def _last_if_absent(value: float | None, *, sign: int = 1) -> float:
+    return math.inf if value is None or math.isnan(value) else sign * value
 
 
 def _model(model_id: str, trained: Row | None, method: str | None, metrics: list[Row], bins: list[Row]) -> Model:

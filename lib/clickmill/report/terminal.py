@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -12,13 +14,19 @@ from clickmill.report.data import Difference, Model, ReportData
 
 def leaderboard(data: ReportData) -> Table:
     """A rich table, a row a model, by NE. Values are `Text`, so that markup in a name stays a name."""
-    title = Text(f"{text.plain(data.dataset)} · {data.ds} · test time", style="bold")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
-    table.add_column("model", overflow="fold", min_width=12)
-    for head in heads(data):
-        table.add_column(head, justify="right", no_wrap=True)
+    table = board(f"{data.dataset} · {data.ds} · test time", heads(data))
     for place, model in enumerate(data.models):
         table.add_row(*(Text(cell) for cell in row(data, model)), style="bold" if place == 0 else None)
+    return table
+
+
+def board(title: str, heads: Sequence[str]) -> Table:
+    """An empty table of models with a column a head."""
+    shown = Text(text.plain(title), style="bold")
+    table = Table(title=shown, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
+    table.add_column("model", overflow="fold", min_width=12)
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Mapping
 
 from clickmill.report.data import Figure, ReportData
 
@@ -30,12 +31,14 @@ def plain(value: str, limit: int = 200) -> str:
 
 
 def labels(data: ReportData) -> dict[str, str]:
-    """model_id → what the model is called: its name, or its id where two have one name."""
-    names = [model.name for model in data.models]
-    return {
-        model.model_id: plain(model.name if names.count(model.name) == 1 else model.model_id)
-        for model in data.models
-    }
+    """model_id → what the model is called: see `labels_of`."""
+    return labels_of({model.model_id: model.name for model in data.models})
+
+
+def labels_of(named: Mapping[str, str]) -> dict[str, str]:
+    """model_id → its name (`named`), or its id where two have one name."""
+    names = list(named.values())
+    return {model_id: plain(name if names.count(name) == 1 else model_id) for model_id, name in named.items()}
 
 
 def metric(name: str, figure: Figure) -> str:
@@ -51,6 +54,11 @@ def interval(name: str, figure: Figure) -> str:
         return ""
     digits = DECIMALS[name]
     return f"[{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
+
+
+def with_interval(name: str, figure: Figure) -> str:
+    """A metric, and its interval on a second line."""
+    return f"{metric(name, figure)}\n{interval(name, figure)}".rstrip()
 
 
 def signed(value: float | None) -> str:

@@ -43,6 +43,9 @@ class Lists:
         wanted = (where or {}).items()
         return [row for row in self.held[name] if all(row[column] in values for column, values in wanted)]
 
+    def rows_if_any(self, name: str) -> list[dict[str, Any]]:
+        return self.rows(name)
+
     def trained(self, *, spec: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
         """A model of tiny data is trained and stored; its row."""
         asked = task(**(spec or {}))
