@@ -2,14 +2,15 @@
 
 Run: .venv/bin/python bench/judge.py [--rows 1000000 --rows 10000000] [--repeats 3] [--json]
 
-One Spark session on two slots, sides in turn on the same Parquet file (event_id, label, p, three slice columns).
+One Spark session on two slots, sides in turn on the same Delta table `features` (p is its number `p`, beside three
+carried columns), read as each side reads tables: the evaluator through Spark, ours as `evaluate` does.
 
 - evaluator: BinaryClassificationEvaluator (areaUnderROC) and the mean log-loss in SQL.
 - ours: clickmill's judge without intervals: every metric of all rows and of each day, AUC to 1e-6.
 - ours + intervals: with 200 replicates and three slices (3, 5 and 10 groups).
 
-cpu: user and system seconds of the JVM and the Python workers, which are there before. The first run of each side
-is told as `cold` and is in no median.
+cpu: user and system seconds of the JVM, the driver and the Python workers, which are there before. The first run
+of each side is told as `cold` and is in no median.
 """
 
 from __future__ import annotations
@@ -18,29 +19,45 @@ import argparse
 import json
 import statistics
 import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from hashing import Meter, machine
+from numpy.typing import NDArray
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
 from clickmill.calibration import Calibrator, expit
-from clickmill.evaluate.driver import Traffic, judge, scored
+from clickmill.config_files import load
+from clickmill.evaluate.driver import judge, scored, traffic
 from clickmill.evaluate.slices import ByDay, ByValue, Everything, Slices, Units
 from clickmill.evaluate.worker import Entry, Plan
-from clickmill.scoring import P_OUTSIDE, Outside
+from clickmill.scoring import Outside
 from clickmill.split import Stretch
+from clickmill.tables import ByWorkers, Tables
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 DS = date(2026, 1, 10)
+TEST = Stretch(datetime(2026, 1, 10), datetime(2026, 1, 11))
 GROUPS = {"c_a": 3, "c_b": 5, "c_c": 10}
 EVALUATOR, PLAIN, INTERVALS = "evaluator", "ours", "ours + intervals"
 FILES = 8
+ROWS = pa.schema(
+    [
+        ("event_id", pa.string()),
+        ("event_time", pa.timestamp("us", tz="UTC")),
+        ("label", pa.int8()),
+        ("n_p", pa.float64()),
+        *((name, pa.string()) for name in GROUPS),
+        ("ds", pa.date32()),
+    ]
+)
 
 
 def main() -> None:
@@ -76,14 +93,17 @@ def measured(spark: SparkSession, rows: int, repeats: int) -> dict[str, Any]:
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in (EVALUATOR, PLAIN, INTERVALS)}
     auc: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder), rows)
+        write(spark, folder, rows)
         for _ in range(1 + repeats):
             for name in runs:
-                frame = spark.read.parquet(folder)
+                tables = Tables(spark, folder, run_id="bench")
+                own = time.process_time()
                 with Meter() as meter:
-                    auc[name] = evaluator(frame) if name == EVALUATOR else ours(frame, intervals=name == INTERVALS)
-                runs[name].append(meter.figures)
-                spark.catalog.clearCache()
+                    auc[name] = (
+                        evaluator(tables) if name == EVALUATOR else ours(tables, intervals=name == INTERVALS)
+                    )
+                driver = time.process_time() - own
+                runs[name].append({**meter.figures, "cpu_s": meter.figures["cpu_s"] + driver})
     sides = {
         name: {
             **{key: statistics.median(run[key] for run in some[1:]) for key in ("cpu_s", "wall_s")},
@@ -95,43 +115,62 @@ def measured(spark: SparkSession, rows: int, repeats: int) -> dict[str, Any]:
     return {"rows": rows, "sides": sides, "auc": auc}
 
 
-def write(folder: Path, rows: int) -> None:
-    """Predictions of a calibrated model at a click-through rate of 3%, in FILES files."""
-    rng = np.random.default_rng(1)
-    for number, part in enumerate(np.array_split(np.arange(rows), FILES)):
-        p = expit(-4.0 + rng.normal(0, 1.1, len(part)))
-        times = np.full(len(part), np.datetime64("2026-01-10T05", "us"))
+def write(spark: SparkSession, folder: str, rows: int) -> None:
+    """Predictions of a calibrated model at a click-through rate of 3%, in at least FILES files."""
+    frame = spark.range(0, rows, 1, max(FILES, rows // 1_000_000))
+    made = ByWorkers(frame, predicted, to_arrow_schema(from_arrow_schema(ROWS), timezone="UTC"))
+    Tables(spark, folder, run_id="rows").write("features", made, replace={"ds": DS})
+
+
+def predicted(numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Rows by number."""
+    for batch in numbers:
+        number = batch.column(0).to_numpy()
+        rng = np.random.default_rng(int(number[0]))
+        p = expit(-4.0 + rng.normal(0, 1.1, len(number)))
         columns = {
-            "event_id": pa.array([f"e{n}" for n in part.tolist()]),
-            "event_time": pa.array(times, pa.timestamp("us", "UTC")),
-            "label": pa.array((rng.random(len(part)) < p).astype(np.int8)),
-            P_OUTSIDE: p,
-            **{name: pa.array([f"v{n}" for n in rng.integers(0, k, len(part))]) for name, k in GROUPS.items()},
+            "event_id": pa.array([f"e{n}" for n in number.tolist()]),
+            "event_time": pa.array(np.full(len(p), np.datetime64("2026-01-10T05", "us"))),
+            "label": pa.array((rng.random(len(p)) < p).astype(np.int8)),
+            "n_p": pa.array(p),
+            **{name: pa.array([f"v{n}" for n in rng.integers(0, k, len(p))]) for name, k in GROUPS.items()},
+            "ds": pa.repeat(pa.scalar(DS), len(p)),
         }
-        pq.write_table(pa.table(columns), folder / f"{number}.parquet")
+        yield pa.record_batch([columns[field.name].cast(field.type) for field in ROWS], schema=ROWS)
 
 
-def evaluator(frame: DataFrame) -> float:
+def evaluator(tables: Tables) -> float:
     """AUC by Spark ML, log-loss by SQL."""
     from pyspark.ml.evaluation import BinaryClassificationEvaluator
     from pyspark.sql import functions as F
 
-    rows = frame.select(F.col("label").cast("double").alias("label"), F.col(P_OUTSIDE).alias("rawPrediction"))
+    frame = tables.read("features", stretch=TEST)
+    rows = frame.select(F.col("label").cast("double").alias("label"), F.col("n_p").alias("rawPrediction"))
     loss = "avg(-(label * ln(rawPrediction) + (1 - label) * ln(1 - rawPrediction)))"
     rows.agg(F.expr(loss)).collect()
     return float(BinaryClassificationEvaluator(metricName="areaUnderROC").evaluate(rows))
 
 
-def ours(frame: DataFrame, *, intervals: bool) -> float:
-    """The judge that `evaluate` and `compare` run."""
+@dataclass(frozen=True)
+class Told(Outside):
+    """An outside system whose p lies in `features` as a number."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("n_p",)
+
+    def p_sampled(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
+        return np.asarray(batch.column("n_p").to_numpy())
+
+
+def ours(tables: Tables, *, intervals: bool) -> float:
+    """The judge as `evaluate` runs it, predictions not stored."""
     ways = [ByValue(name[2:], name, tuple(f"v{n}" for n in range(k - 1))) for name, k in GROUPS.items()]
     slices = Slices((Everything(), ByDay((DS,)), *(ways if intervals else ())))
-    entry = Entry(Outside.called("outside"), Calibrator(), "none")
-    plan = Plan((entry,), slices, Units(42), 200 if intervals else 0, 0.0, 42)
-    judged = Traffic(frame, "full")
-    stretch = Stretch(datetime(2026, 1, 10), datetime(2026, 1, 11))
+    plan = Plan((Entry(Told.called("told"), Calibrator(), "none"),), slices, Units(42), 200 * intervals, 0.0, 42)
+    judged = traffic(tables, load(["datasets/simulated.yaml"]), TEST)
     with scored(judged, plan) as rows:
-        found = judge(rows, plan, judged, stretch, min_clicks=200)
+        found = judge(rows, plan, judged, TEST, min_clicks=200)
     return float(found.models[0].last_stage()["all", "auc"]["value"])
 
 

@@ -13,8 +13,8 @@ from clickmill.bootstrap import unit_keys
 from clickmill.evaluate.cells import Judged
 from clickmill.evaluate.figures import metric_rows
 from clickmill.evaluate.intervals import intervals
-from clickmill.evaluate.resampling import Resampled, statistics
-from clickmill.evaluate.tally import Tally
+from clickmill.evaluate.resampling import Resampled
+from clickmill.evaluate.tally import Tallying
 from clickmill.schema import EVERYTHING, LAST_STAGE
 
 Floats = NDArray[np.float64]
@@ -40,12 +40,13 @@ def judge(
     event_id = pa.array([f"{tag}{n}" for n in range(len(label))])
     judged = {name: Judged(label, np.ones(len(label)), (p, p, p)) for name, p in models.items()}
     resampled = Resampled.empty(len(everywhere), len(models), replicates)
-    resampled.add(event_id, unit_keys(event_id, event_id, seed), groups, label, statistics(list(judged.values())))
+    resampled.add(event_id, unit_keys(event_id, event_id, seed), groups, list(judged.values()))
     resampled.whole(range(1, len(everywhere)))
     found = {}
     for number, (name, rows) in enumerate(judged.items()):
-        tally = Tally.empty(len(everywhere))
-        tally.add(rows, np.full(len(label), np.nan), groups)
+        counting = Tallying(len(everywhere))
+        counting.add(rows, np.full(len(label), np.nan), groups)
+        tally = counting.tally()
         own = intervals(everywhere, number, resampled, None, None)
         metrics = [
             row for row in metric_rows(tally, everywhere, own, traffic="full") if row["stage"] == LAST_STAGE

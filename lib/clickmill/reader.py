@@ -90,6 +90,15 @@ def read(
         raise MissingColumnsError(f"{shard.pieces[0].path}: missing columns {sorted(lacking)}")
 
 
+def shard_rows(
+    numbers: Iterator[pa.RecordBatch], *, shards: Sequence[Shard], columns: Sequence[str], stretch: Stretch
+) -> Iterator[pa.RecordBatch]:
+    """The rows of the shards whose numbers come in (one column): how a task of Spark's says which it reads."""
+    for batch in numbers:
+        for number in batch.column(0).to_pylist():
+            yield from read(shards[number], columns=columns, stretch=stretch)
+
+
 def _piece(
     piece: Piece, columns: Sequence[str], stretch: Stretch | None, batch_rows: int
 ) -> Iterator[tuple[pa.RecordBatch, set[str]]]:

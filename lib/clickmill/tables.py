@@ -26,8 +26,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type, to_arrow_schema
 from pyspark.sql.types import DataType, NullType
 
-from clickmill import local_delta, session, writer
-from clickmill.errors import ConflictError, MissingTableError, SchemaError
+from clickmill import local_delta, reader, session, writer
+from clickmill.errors import ConflictError, MissingTableError, SchemaError, UnsupportedTableError
+from clickmill.reader import Shard
 from clickmill.schema import TABLES, Table
 from clickmill.split import Stretch
 from clickmill.writer import REFUSAL, Make
@@ -63,6 +64,21 @@ class ByWorkers(NamedTuple):
     def rows(self) -> DataFrame:
         """The same rows as a frame of Spark's."""
         return self.frame.mapInArrow(self.make, from_arrow_schema(self.schema))
+
+
+class Scan(NamedTuple):
+    """Rows as the functions of workers take them: those of `read` over the Arrow batches of `frame`."""
+
+    frame: DataFrame
+    read: Make
+
+    def through(self, make: Make, schema: pa.Schema) -> DataFrame:
+        """What `make`, a top-level function, makes of them."""
+        return self.frame.mapInArrow(partial(_through, read=self.read, make=make), from_arrow_schema(schema))
+
+
+def _through(batches: Iterator[pa.RecordBatch], *, read: Make, make: Make) -> Iterator[pa.RecordBatch]:
+    yield from make(read(batches))
 
 
 Rows: TypeAlias = DataFrame | pa.Table | list[dict[str, Any]]
@@ -165,6 +181,35 @@ class Tables:
         for column, value in (where or {}).items():
             frame = frame.where(F.col(column) == value)
         return frame
+
+    def scan(
+        self, name: str, columns: Sequence[str], *, stretch: Stretch, where: Mapping[str, str] | None = None
+    ) -> Scan:
+        """Columns of the pinned version's rows in a stretch of time, for workers.
+
+        They read the files themselves, past the JVM; Spark reads them only where it alone can (a catalogue's
+        tables, deletion vectors). Raises MissingTableError.
+        """
+        try:
+            shards = self.shards(name, days=stretch.days, where=where, number=session.slots(self.spark))
+        except UnsupportedTableError:
+            rows = self.read(name, stretch=stretch, where=where)
+            return Scan(rows.select(*columns), writer.as_they_are)
+        numbers = self.spark.range(0, len(shards), 1, len(shards))
+        return Scan(numbers, partial(reader.shard_rows, shards=shards, columns=tuple(columns), stretch=stretch))
+
+    def shards(
+        self, name: str, *, days: Sequence[date], where: Mapping[str, str] | None = None, number: int
+    ) -> tuple[Shard, ...]:
+        """The pinned version's files, dealt to so many readers (`reader.plan`).
+
+        Raises MissingTableError, UnsupportedTableError where Spark alone can read them.
+        """
+        if self._is_catalog:
+            raise UnsupportedTableError(f"{self.warehouse}: only the catalogue knows where its files lie")
+        at = self.version(name)
+        self.versions_in.setdefault(name, at)
+        return reader.plan(self.path(name), version=at, days=days, where=where, shards=number)
 
     def rows(
         self,

@@ -11,24 +11,29 @@ cells are by p_sampled, with the sum of each stage's p.
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
-from clickmill.metrics import ECE_BINS, Array, Groups, losses
+from clickmill.metrics import CLIP, ECE_BINS, Array, Groups, losses
 from clickmill.schema import STAGES
 
 Index = npt.NDArray[np.int64]
 
-PAIRS = 1e-6
+PAIRS = 2e-6
 """Share of all pairs of a click and a non-click that may lie in cells not known to be ties."""
-PRECISION = 1e-6
-"""How far average precision may hang on the order of rows within cells."""
-MASS = 1e-6
+PRECISION = 1e-5
+"""How far average precision may hang on the order of rows within cells, at the very worst."""
+MASS = 1e-5
 """Share of the mass that a cell across the edge of an equal-mass bin may have."""
+FINER = 2.5
+"""Cuts aim at goals so many times finer, so that the rows need not be looked at once more."""
 
 _MANTISSA_BITS = 52
 _LEADING = 7
@@ -61,6 +66,36 @@ class Cells(NamedTuple):
         columns: dict[str, Any] = {name: part[chosen] for name, part in self._asdict().items()}
         return Cells(**columns)
 
+    def to_bytes(self) -> bytes:
+        """An `.npz` of plain arrays."""
+        out = io.BytesIO()
+        np.savez(out, **self._asdict())
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Cells:
+        """What `to_bytes` wrote."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return cls(*(arrays[name] for name in cls._fields))
+
+    @classmethod
+    def merge(cls, parts: Sequence[Cells]) -> Cells:
+        """Cells of the same key put together; at least one part."""
+        key, low, high, clicks, others, sums = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        if not len(key):
+            return parts[0]
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        starts = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
+        return cls(
+            key[starts],
+            np.minimum.reduceat(low[order], starts),
+            np.maximum.reduceat(high[order], starts),
+            np.add.reduceat(clicks[order], starts),
+            np.add.reduceat(others[order], starts),
+            np.add.reduceat(sums[order], starts, axis=0),
+        )
+
 
 class Refinement(NamedTuple):
     """Cells to be cut: the range of p_sampled of each, into how many parts, and the key of the first part."""
@@ -70,10 +105,17 @@ class Refinement(NamedTuple):
     parts: Array
     first: Index
 
+    @property
+    def keys(self) -> int:
+        """How many parts there are in all."""
+        return int(self.first[-1] + self.parts[-1])
+
 
 @dataclass(frozen=True)
 class Judged:
-    """Rows of one model with their p at all stages, ready to be counted."""
+    """Rows of one model with their p at all stages, ready to be counted; a step that changes nothing hands its
+    array on, and nothing is worked out twice for one array.
+    """
 
     label: npt.NDArray[np.int8]
     weight: Array
@@ -81,9 +123,14 @@ class Judged:
 
     @cached_property
     def terms(self) -> list[list[Array]]:
-        """Of each stage v·p, v·log-loss and v·(p − y)², (n,) each."""
+        """Of each stage v·p, v·log-loss, v·(p − y)², and whether p was clipped, (n,) each."""
         y, v = self.label.astype(np.float64), self.weight
-        return [[v * p, v * losses(y, p), v * (p - y) ** 2] for p in self.stages]
+        found: dict[int, list[Array]] = {}
+        for p in self.stages:
+            if id(p) not in found:
+                clipped = ((p < CLIP) | (p > 1 - CLIP)).astype(np.float64)
+                found[id(p)] = [v * p, v * losses(y, p), v * (p - y) ** 2, clipped]
+        return [found[id(p)] for p in self.stages]
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> Judged:
         """Some of the rows."""
@@ -97,46 +144,45 @@ def grid_key(p: Array) -> Index:
     return np.asarray(np.clip(leading - _LOWEST, 0, GRID - 1))
 
 
-def cells_of(key: Index, rows: Judged) -> Cells:
-    """The rows as one cell a key."""
-    p = rows.stages[0]
-    clicks = np.where(rows.label == 1, rows.weight, 0.0)
-    sums = np.stack([np.rint(rows.weight * stage / _UNIT) * _UNIT for stage in rows.stages], axis=1)
-    return merged([Cells(key, p, p, clicks, rows.weight - clicks, sums)])
+class Counter:
+    """Counts rows into cells by key; memory by the number of keys, 64 bytes each."""
+
+    def __init__(self, keys: int) -> None:
+        self._ends = np.tile([np.inf, -np.inf], (keys, 1))
+        self._sums = np.zeros((keys, 2 + len(STAGES)))
+
+    def add(self, key: Index, rows: Judged) -> None:
+        """Counts n rows. key: (n,), −1 where a row is not to be counted."""
+        first, second, third = rows.stages
+        _count(key, rows.label, np.ascontiguousarray(rows.weight), first, second, third, self._ends, self._sums)
+
+    def cells(self) -> Cells:
+        """The cells that have rows."""
+        some = np.flatnonzero(self._ends[:, 0] <= self._ends[:, 1])
+        ends, sums = self._ends[some], self._sums[some]
+        return Cells(some, ends[:, 0], ends[:, 1], sums[:, 0], sums[:, 1], sums[:, 2:])
 
 
-def merged(parts: list[Cells]) -> Cells:
-    """Cells of the same key put together."""
-    key, low, high, clicks, others, sums = (
-        np.concatenate([np.asarray(part[i]) for part in parts]) for i in range(6)
-    )
-    order = np.argsort(key, kind="stable")
-    key = key[order]
-    starts = np.flatnonzero(np.concatenate((np.ones(min(1, len(key)), bool), key[1:] != key[:-1])))
-    if not len(starts):
-        return empty_cells()
-    return Cells(
-        key[starts],
-        np.minimum.reduceat(low[order], starts),
-        np.maximum.reduceat(high[order], starts),
-        np.add.reduceat(clicks[order], starts),
-        np.add.reduceat(others[order], starts),
-        np.add.reduceat(sums[order], starts, axis=0),
-    )
-
-
-def empty_cells() -> Cells:
-    """No cells."""
-    none = np.zeros(0)
-    return Cells(np.zeros(0, np.int64), none, none, none, none, np.zeros((0, len(STAGES))))
+@njit(cache=True, nogil=True)
+def _count(key, label, weight, first, second, third, ends, sums):  # type: ignore[no-untyped-def]
+    for i in range(len(key)):
+        k = key[i]
+        if k < 0:
+            continue
+        ends[k, 0] = min(ends[k, 0], first[i])
+        ends[k, 1] = max(ends[k, 1], first[i])
+        v = weight[i]
+        sums[k, 0 if label[i] == 1 else 1] += v
+        sums[k, 2] += np.rint(v * first[i] / _UNIT) * _UNIT
+        sums[k, 3] += np.rint(v * second[i] / _UNIT) * _UNIT
+        sums[k, 4] += np.rint(v * third[i] / _UNIT) * _UNIT
 
 
 def refinement(cells: Cells) -> tuple[npt.NDArray[np.bool_], Refinement] | None:
     """Which cells to cut and how; None where they are fine enough.
 
     A cell that carries a share a of what is uncertain is cut into parts in proportion to √a, which
-    reaches a goal with the fewest parts where rows are spread evenly: (Σ√a)²·2/goal in all, so at most
-    2e6 for the pairs, whose shares add up to 1 at most.
+    reaches a goal with the fewest parts where rows are spread evenly: (Σ√a)²·FINER/goal in all.
     """
     loose = cells.low < cells.high
     pairs = cells.clicks * cells.others / (cells.clicks.sum() * cells.others.sum() or 1.0)
@@ -153,7 +199,7 @@ def _parts(share: Array, goal: float) -> Array:
     """Into how many parts to cut cells with these shares so that their sum falls below the goal; 1: not at all."""
     if share.sum() <= goal:
         return np.ones(len(share))
-    return np.asarray(np.maximum(1.0, np.ceil(np.sqrt(share) * np.sqrt(share).sum() * 2 / goal)))
+    return np.asarray(np.maximum(1.0, np.ceil(np.sqrt(share) * np.sqrt(share).sum() * FINER / goal)))
 
 
 def _precision(cells: Cells) -> Array:
@@ -171,7 +217,7 @@ def _parts_across_edges(cells: Cells) -> Array:
     mass = (cells.clicks + cells.others) / (cells.clicks + cells.others).sum()
     above = np.cumsum(mass)
     across = np.floor(np.minimum(above * ECE_BINS, ECE_BINS - 1)) != np.floor((above - mass) * ECE_BINS)
-    return np.where(across & (mass > MASS), np.ceil(2 * mass / MASS), 1.0)
+    return np.where(across & (mass > MASS), np.ceil(2 * FINER * mass / MASS), 1.0)
 
 
 def fine_key(p: Array, cuts: Refinement) -> Index:

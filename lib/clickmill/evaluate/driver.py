@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -39,10 +40,9 @@ from clickmill.metrics import ECE_BINS, auc_of
 from clickmill.schema import EVERYTHING, LAST_STAGE
 from clickmill.scoring import Contender
 from clickmill.split import Stretch
-from clickmill.tables import Partitions, Tables, Written
+from clickmill.tables import ByWorkers, Partitions, Scan, Tables, Written
+from clickmill.writer import as_they_are
 
-PARTS = 8
-"""Workers that add up what all partitions found, before the driver does."""
 FIGURES = (
     *("log_loss", "ne", "rig", "calibration_ratio", "ece", "brier", "auc", "auc_pr"),
     *("calibration_to_truth", "n", "clicks", "ctr"),
@@ -55,6 +55,12 @@ class Traffic(NamedTuple):
 
     rows: DataFrame
     name: str
+    scan: Callable[[Sequence[str]], Scan] | None = None
+    """The same rows past the JVM, where they lie in a table."""
+
+    def carried(self, columns: Sequence[str]) -> Scan:
+        """Columns of the rows, for workers."""
+        return self.scan(columns) if self.scan else Scan(self.rows.select(*columns), as_they_are)
 
 
 class Judged(NamedTuple):
@@ -131,21 +137,26 @@ def entries(tables: Tables, ds: date, contenders: Sequence[Contender], stretch: 
 
 def traffic(tables: Tables, cfg: Config, stretch: Stretch) -> Traffic:
     """All rows of a stretch of time; where there are no `features`, those of the sample with their weights."""
-    if tables.exists("features"):
-        return Traffic(tables.read("features", stretch=stretch), "full")
-    where = {"sample_id": cfg.sampling.sample_id}
-    return Traffic(tables.read("sample", stretch=stretch, where=where), "weighted_sample")
+    name, where = "features", None
+    if not tables.exists(name):
+        name, where = "sample", {"sample_id": cfg.sampling.sample_id}
+    rows = tables.read(name, stretch=stretch, where=where)
+    own = partial(tables.scan, name, stretch=stretch, where=where)
+    return Traffic(rows, "full" if where is None else "weighted_sample", own)
 
 
 @contextmanager
 def scored(judged: Traffic, plan: Plan) -> Iterator[DataFrame]:
-    """The one pass: SCORED rows and what they add up to, computed once and kept while the `with` lasts."""
+    """The one pass: parcels of scored rows and of what they add up to (`worker.PARCELS`).
+
+    They are computed once and kept on the workers' disks while the `with` lasts.
+    """
     needed = needed_columns(judged.rows, [entry.contender for entry in plan.entries])
     units = [plan.units.column] if plan.units.column else []
     wanted = ["event_id", "event_time", "label", *plan.slices.columns, *units, *needed]
     wanted += [name for name in ("c_p_true", "weight") if name in judged.rows.columns]
-    rows = judged.rows.select(*dict.fromkeys(wanted))
-    frame = rows.mapInArrow(partial(worker.score, plan=plan), from_arrow_schema(worker.SCORED)).persist()
+    rows = judged.carried(tuple(dict.fromkeys(wanted)))
+    frame = rows.through(partial(worker.score, plan=plan), worker.PARCELS).persist(StorageLevel.DISK_ONLY)
     try:
         yield frame
     finally:
@@ -200,15 +211,16 @@ def judge(frame: DataFrame, plan: Plan, judged: Traffic, stretch: Stretch, *, mi
     sums (groups × models × replicates), and then, where AUC needs them, at most some 2e6 finer cells a model, and
     the resampled rankings. Raises NoRowsError for an empty stretch.
     """
-    found = _added(frame.where(F.col("kind").isNotNull()).select(*worker.ADDED.names))
+    found = _added(_of_kind(frame, "tally", "resampled"), worker.PARTS)
     if not found:
         raise NoRowsError(f"features: no rows in test time, {stretch}")
     resampled: Resampled = found["resampled", ""]
     resampled.whole(plan.slices.places(1))
     ids = [entry.contender.model_id for entry in plan.entries]
     tallies: dict[str, Tally] = {name: found["tally", name] for name in ids}
-    _refine(frame, plan.entries, tallies)
-    ranked = _ranked(frame, tallies, plan.replicates)
+    scored = _of_kind(frame, "scored")
+    _refine(scored, plan.entries, tallies)
+    ranked = _ranked(scored, tallies, plan.replicates)
     models = tuple(
         _model(plan, number, tallies[name], resampled, ranked.get(name), judged.name)
         for number, name in enumerate(ids)
@@ -219,21 +231,44 @@ def judge(frame: DataFrame, plan: Plan, judged: Traffic, stretch: Stretch, *, mi
     return Judgement(models, names, resampled, tuple(compared), int(tallies[ids[0]].sums[0, 0, 0]))
 
 
-def _added(rows: DataFrame) -> dict[tuple[str, str], Any]:
-    """What partitions add up to; first on workers, so that the driver's part does not grow with their number."""
-    collected = rows.repartition(PARTS).mapInArrow(worker.add_up, from_arrow_schema(worker.ADDED)).collect()
-    return worker.added(row.asDict() for row in collected)
+def _of_kind(frame: DataFrame, *kinds: str) -> DataFrame:
+    return frame.where(F.col("kind").isin(list(kinds)))
 
 
-def _ranked(frame: DataFrame, tallies: Mapping[str, Tally], replicates: int) -> dict[str, Ranked]:
-    """The resampled ranking of each model, by one more pass over the kept rows."""
+def _added(sums: DataFrame, places: int) -> dict[tuple[str, str], Any]:
+    """What parcels of sums add up to; where there are many, first by so many workers, so that the driver's part
+    does not grow with the number of partitions.
+    """
+    if sums.rdd.getNumPartitions() > worker.PARTS:
+        together = sums.repartition(places, "place")
+        sums = together.mapInArrow(worker.add_up, from_arrow_schema(worker.PARCELS))
+    return worker.added(sums.toArrow().to_pylist())
+
+
+def _ranked(scored: DataFrame, tallies: Mapping[str, Tally], replicates: int) -> dict[str, Ranked]:
+    """The resampled ranking of each model, by one more pass over the scored rows."""
     if not replicates:
         return {}
     edges = {name: rank_edges(tally.cells) for name, tally in tallies.items()}
     rank = partial(worker.rank, edges=edges, replicates=replicates)
-    rows = frame.where(F.col("kind").isNull()).select("model_id", "label", "p_sampled", "weight", "unit")
-    found = _added(rows.mapInArrow(rank, from_arrow_schema(worker.ADDED)))
+    found = _added(scored.mapInArrow(rank, from_arrow_schema(worker.PARCELS)), worker.PARTS)
     return {name: found["ranked", name] for name in tallies}
+
+
+def _refine(scored: DataFrame, found: Sequence[Entry], tallies: Mapping[str, Tally]) -> None:
+    """Cuts cells, by further passes over the scored rows, until AUC and ECE no longer hang on their width.
+
+    The parts are added up by ranges of keys, as many as there are partitions.
+    """
+    own = {entry.contender.model_id: (entry, tallies[entry.contender.model_id]) for entry in found}
+    while cut := {name: plan for name, (_, tally) in own.items() if (plan := refinement(tally.cells)) is not None}:
+        cuts = {name: (own[name][0], plan[1]) for name, plan in cut.items()}
+        places = max(worker.PARTS, scored.rdd.getNumPartitions())
+        refine = partial(worker.refine, cuts=cuts, places=places)
+        fine = _added(scored.mapInArrow(refine, from_arrow_schema(worker.PARCELS)), places)
+        for name, (which, _) in cut.items():
+            tally = own[name][1]
+            tally.cells = refined(tally.cells, which, fine["fine", name])
 
 
 def _model(
@@ -254,16 +289,8 @@ def store(tables: Tables, cfg: Config, ds: date, frame: DataFrame, found: Judgem
     ids = [one.entry.contender.model_id for one in found.models]
     replace: Partitions = {"ds": ds, "model_id": ids}
     names = {one.entry.contender.model_id: one.entry.calibration_id for one in found.models}
-    calibration_id = F.create_map(*(F.lit(text) for pair in names.items() for text in pair))[F.col("model_id")]
-    kept = frame.where(F.col("kind").isNull() & F.col("stored")).select(
-        "event_id",
-        "label",
-        "p_sampled",
-        "p",
-        calibration_id.alias("calibration_id"),
-        "model_id",
-        F.lit(ds).alias("ds"),
-    )
+    stored = partial(worker.predictions, calibrations=names, ds=ds)
+    kept = ByWorkers(_of_kind(frame, "kept"), stored, worker.PREDICTIONS)
     written = {"predictions": tables.write("predictions", kept, replace=replace)}
     each = list(zip(ids, found.models, strict=True))
     rows = {
@@ -297,19 +324,3 @@ def _replicate_rows(found: Judgement, conf: Judge) -> Iterator[dict[str, Any]]:
                     "seed": conf.seed,
                     **{name: values.tolist() for name, values in drawn.items()},
                 }
-
-
-def _refine(frame: DataFrame, found: Sequence[Entry], tallies: Mapping[str, Tally]) -> None:
-    """Cuts cells, by further passes over the kept rows, until AUC and ECE no longer hang on their width."""
-    own = {entry.contender.model_id: (entry, tallies[entry.contender.model_id]) for entry in found}
-    rows = frame.where(F.col("kind").isNull()).select("model_id", "label", "p_sampled", "weight")
-    schema = from_arrow_schema(worker.FINE)
-    ends = [F.min("low").alias("low"), F.max("high").alias("high")]
-    sums = [F.sum(name).alias(name) for name in worker.FINE.names[4:]]
-    while cut := {name: plan for name, (_, tally) in own.items() if (plan := refinement(tally.cells)) is not None}:
-        cuts = {name: (own[name][0], plan[1]) for name, plan in cut.items()}
-        fine = rows.mapInArrow(partial(worker.refine, cuts=cuts), schema).groupBy("model_id", "key")
-        summed = fine.agg(*ends, *sums).select(*worker.FINE.names).toArrow()
-        for name, (which, _) in cut.items():
-            tally = own[name][1]
-            tally.cells = refined(tally.cells, which, worker.fine_cells(summed, name))

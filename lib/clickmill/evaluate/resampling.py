@@ -41,15 +41,17 @@ class Resampled:
         """No rows."""
         return cls(Replicates.empty(groups, SHARED + OWN * models, replicates))
 
-    def add(
-        self, event_id: pa.Array, unit: Keys, groups: Int32, label: NDArray[np.int8], statistics: Array
-    ) -> None:
-        """Counts n rows. groups: (n, ways); the first way, which holds every row, is added up by `whole`."""
+    def add(self, event_id: pa.Array, unit: Keys, groups: Int32, judged: Sequence[Judged]) -> None:
+        """Counts n rows, as every model judges them.
+
+        groups: (n, ways); the first way, which holds every row, is added up by `whole`.
+        """
+        label = judged[0].label
         words = hashing.keyed_words("judged", 0, event_id) * (2 * label.astype(np.uint64) + 1)
         self.rows += len(words)
         self.mark = (self.mark + int(words.sum(dtype=np.uint64))) % 2**64
         if self.replicates.sums.shape[2]:
-            self.replicates.add(unit, np.ascontiguousarray(groups[:, 1:]), statistics)
+            self.replicates.add(unit, np.ascontiguousarray(groups[:, 1:]), statistics(judged))
 
     @property
     def digest(self) -> str:
@@ -103,7 +105,8 @@ class Resampled:
 def statistics(judged: Sequence[Judged]) -> Array:
     """What is summed of each of n rows, (n, SHARED + OWN·models), from the rows as every model judges them."""
     weight = judged[0].weight
-    return np.column_stack([weight, weight * judged[0].label, *(term for one in judged for term in one.terms[-1])])
+    own = (term for one in judged for term in one.terms[-1][:OWN])
+    return np.column_stack([weight, weight * judged[0].label, *own])
 
 
 @dataclass

@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from clickmill.bootstrap import Keys
 from clickmill.calibration import Calibrator
-from clickmill.evaluate.cells import Cells, Judged, Refinement, cells_of, empty_cells, fine_key, merged
-from clickmill.evaluate.resampling import Ranked, Resampled, statistics
+from clickmill.evaluate.cells import Cells, Counter, Judged, Refinement, fine_key
+from clickmill.evaluate.resampling import Ranked, Resampled
 from clickmill.evaluate.slices import Slices, Units
-from clickmill.evaluate.tally import Tally
+from clickmill.evaluate.tally import Tally, Tallying
 from clickmill.hashing import keyed_uniform
 from clickmill.metrics import Array, check_probabilities
 from clickmill.scoring import Contender
 
-SCORED = pa.schema(
-    [
-        ("model_id", pa.string()),
-        ("event_id", pa.string()),
-        ("label", pa.int8()),
-        ("p_sampled", pa.float64()),
-        ("p", pa.float64()),
-        ("weight", pa.float64()),
-        ("unit", pa.int64()),
-        ("stored", pa.bool_()),
-        ("kind", pa.string()),
-        ("sums", pa.binary()),
-    ]
+PARCELS = pa.schema(
+    [("kind", pa.string()), ("model_id", pa.string()), ("place", pa.int32()), ("content", pa.binary())]
 )
-"""Either an impression as a model sees it, or (the rest null) what a partition adds up to: see ADDED."""
-ADDED = pa.schema([("kind", pa.string()), ("model_id", pa.string()), ("sums", pa.binary())])
-"""Of each kind in KINDS the sums of one model (`resampled`: of all, model_id empty)."""
-KINDS: dict[str, Any] = {"tally": Tally, "resampled": Resampled, "ranked": Ranked}
-FINE = pa.schema(
-    [
-        ("model_id", pa.string()),
-        ("key", pa.int64()),
-        *(
-            (name, pa.float64())
-            for name in ("low", "high", "clicks", "others", "p_sampled", "prior", "calibrated")
-        ),
-    ]
+"""What workers hand on, so packed that the JVM between them has nothing to do but carry it.
+
+kind `scored`: a batch as `Scored` packs it, `kept`: one of KEPT; all other kinds are sums as bytes, see KINDS.
+place: parcels of one place are added up by one worker.
+"""
+KEPT = pa.schema(
+    [("event_id", pa.string()), ("label", pa.int8()), ("p_sampled", pa.float64()), ("p", pa.float64())]
 )
-"""A cell as a row."""
+"""Predictions that are to be stored."""
+PREDICTIONS = pa.schema([*KEPT, ("calibration_id", pa.string()), ("model_id", pa.string()), ("ds", pa.date32())])
+KINDS: dict[str, Any] = {"tally": Tally, "resampled": Resampled, "ranked": Ranked, "fine": Cells}
+"""What the sums of one model (`resampled`: of all, model_id empty) are, by kind."""
+PARTS = 8
+"""Workers that add up what all partitions found, before the driver does."""
 
 
 @dataclass(frozen=True)
@@ -78,118 +70,157 @@ class Plan:
     seed: int
 
 
+class Scored(NamedTuple):
+    """Impressions as one model sees them, as much of them as the later passes need: label (n,) int8, p_sampled."""
+
+    label: NDArray[np.int8]
+    p_sampled: Array
+    weight: Array | None
+    """None: all are 1."""
+    unit: Keys | None
+    """None: nothing is resampled."""
+
+    def pack(self) -> pa.RecordBatch:
+        """The batch that `unpack` takes."""
+        return pa.record_batch({name: pa.array(part) for name, part in self._asdict().items() if part is not None})
+
+    @classmethod
+    def unpack(cls, batch: pa.RecordBatch) -> Scored:
+        """What `pack` made."""
+        there = {name: batch.column(name).to_numpy() for name in batch.schema.names}
+        return cls(there["label"], there["p_sampled"], there.get("weight"), there.get("unit"))
+
+    @property
+    def weights(self) -> Array:
+        """Always an array."""
+        return np.ones(len(self.label)) if self.weight is None else self.weight
+
+
 def score(batches: Iterator[pa.RecordBatch], *, plan: Plan) -> Iterator[pa.RecordBatch]:
-    """SCORED rows of every batch and entry, and at the end of the partition what it adds up to."""
+    """Parcels of every batch as every entry sees it, and at the end of the partition of what it adds up to."""
     groups = len(plan.slices.names)
-    tallies = [Tally.empty(groups) for _ in plan.entries]
+    counting = [Tallying(groups) for _ in plan.entries]
     resampled = Resampled.empty(groups, len(plan.entries), plan.replicates)
-    seen = 0
     for batch in batches:
         if not batch.num_rows:
             continue
-        seen += batch.num_rows
-        stored = _stored(batch.column("event_id"), plan.keep, plan.seed)
+        event_id = batch.column("event_id").cast(pa.string())
         label, weight, truth = batch.column("label").to_numpy(), _weights(batch), _truth(batch)
         place, unit = plan.slices.groups(batch), plan.units.keys(batch)
+        stored = _stored(event_id, plan.keep, plan.seed)
         found = []
-        for entry, tally in zip(plan.entries, tallies, strict=True):
+        for entry, own in zip(plan.entries, counting, strict=True):
             rows = entry.judged(label, weight, entry.contender.p_sampled(batch))
-            tally.add(rows, truth, place)
+            own.add(rows, truth, place)
             found.append(rows)
-            yield _scored(batch, entry.contender.model_id, rows, unit, stored)
-        resampled.add(batch.column("event_id"), unit, place, label, statistics(found))
-    if seen:
-        ids = (one.contender.model_id for one in plan.entries)
-        ends = [("tally", model_id, tally) for model_id, tally in zip(ids, tallies, strict=True)]
-        yield from _sums([*ends, ("resampled", "", resampled)], SCORED)
+            first, _, last = rows.stages
+            name = entry.contender.model_id
+            again = Scored(
+                label, first, weight if "weight" in batch.schema.names else None, unit if plan.replicates else None
+            )
+            yield _packed("scored", name, again.pack())
+            if stored is not None:
+                columns = [event_id, *(pa.array(part) for part in (label, first, last))]
+                yield _packed("kept", name, pa.record_batch(columns, schema=KEPT).filter(stored))
+        resampled.add(event_id, unit, place, found)
+    if resampled.rows:
+        yield from (
+            _sums("tally", entry.contender.model_id, own.tally())
+            for entry, own in zip(plan.entries, counting, strict=True)
+        )
+        yield _sums("resampled", "", resampled)
+
+
+def rank(
+    batches: Iterator[pa.RecordBatch], *, edges: Mapping[str, Array], replicates: int
+) -> Iterator[pa.RecordBatch]:
+    """Parcels of scored rows → the resampled ranking of each model. edges: `resampling.rank_edges` of each."""
+    found = {name: Ranked.empty(len(edge) + 1, replicates) for name, edge in edges.items()}
+    for name, batch in unpacked(batches):
+        rows = Scored.unpack(batch)
+        assert rows.unit is not None, "what is resampled has units"
+        found[name].add(np.searchsorted(edges[name], rows.p_sampled), rows.label, rows.weights, rows.unit)
+    yield from (_sums("ranked", name, ranked) for name, ranked in found.items())
+
+
+def refine(
+    batches: Iterator[pa.RecordBatch], *, cuts: Mapping[str, tuple[Entry, Refinement]], places: int
+) -> Iterator[pa.RecordBatch]:
+    """Parcels of scored rows → the parts of the cells that are cut, of the models that `cuts` names.
+
+    They are dealt to `places` by ranges of keys, so that whoever adds them up holds a range alone.
+    """
+    found = {name: Counter(cut.keys) for name, (_, cut) in cuts.items()}
+    for name, batch in unpacked(batches):
+        if name in cuts:
+            (entry, cut), rows = cuts[name], Scored.unpack(batch)
+            judged = entry.judged(rows.label, rows.weights, rows.p_sampled)
+            found[name].add(fine_key(rows.p_sampled, cut), judged)
+    for name, counter in found.items():
+        cells = counter.cells()
+        ends = np.searchsorted(cells.key, np.linspace(0, cuts[name][1].keys, places + 1).astype(np.int64))
+        for place, (start, end) in enumerate(pairwise(ends)):
+            yield _sums("fine", name, cells.take(np.arange(start, end)), place)
 
 
 def add_up(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Rows of ADDED → one of each kind and model."""
-    rows = [row for batch in batches for row in batch.select(ADDED.names).to_pylist()]
-    yield from _sums([(*key, sums) for key, sums in added(rows).items()], ADDED)
+    """Parcels of sums → one of each kind and model."""
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    yield from (_sums(*key, sums) for key, sums in added(rows).items())
 
 
 def added(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Any]:
-    """The sums of rows of ADDED by kind and model, put together in an order that no scheduling can change."""
+    """The sums of parcels by kind and model, put together in an order that no scheduling can change."""
     parts: dict[tuple[str, str], list[bytes]] = {}
     for row in rows:
-        parts.setdefault((row["kind"], row["model_id"]), []).append(bytes(row["sums"]))
+        parts.setdefault((row["kind"], row["model_id"]), []).append(bytes(row["content"]))
     return {
         (kind, model_id): KINDS[kind].merge([KINDS[kind].from_bytes(content) for content in sorted(contents)])
         for (kind, model_id), contents in sorted(parts.items())
     }
 
 
-def _sums(found: Sequence[tuple[str, str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for kind, model_id, sums in found:
-        row = {"kind": kind, "model_id": model_id, "sums": sums.to_bytes()}
-        yield pa.RecordBatch.from_pylist([row], schema=schema)
-
-
-def rank(
-    batches: Iterator[pa.RecordBatch], *, edges: Mapping[str, Array], replicates: int
+def predictions(
+    batches: Iterator[pa.RecordBatch], *, calibrations: Mapping[str, str], ds: date
 ) -> Iterator[pa.RecordBatch]:
-    """SCORED rows → the resampled ranking of each model, rows of ADDED. edges: `resampling.rank_edges` of each."""
-    found = {name: Ranked.empty(len(edge) + 1, replicates) for name, edge in edges.items()}
+    """Parcels of KEPT → rows of `predictions`. calibrations: model_id → calibration_id."""
+    for name, rows in unpacked(batches):
+        same = (pa.scalar(calibrations[name]), pa.scalar(name), pa.scalar(ds, pa.date32()))
+        own = [pa.repeat(value, rows.num_rows) for value in same]
+        yield pa.record_batch([*rows.columns, *own], schema=PREDICTIONS)
+
+
+def unpacked(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """What parcels of rows hold, each with its model_id."""
     for batch in batches:
-        for model_id, edge in edges.items():
-            own = batch.filter(pc.equal(batch.column("model_id"), model_id))
-            if own.num_rows:
-                columns = ("p_sampled", "label", "weight", "unit")
-                p, label, weight, unit = (own.column(name).to_numpy() for name in columns)
-                found[model_id].add(np.searchsorted(edge, p), label, weight, unit.view(np.uint64))
-    yield from _sums([("ranked", model_id, ranked) for model_id, ranked in found.items()], ADDED)
+        for name, content in zip(batch.column("model_id").to_pylist(), batch.column("content"), strict=True):
+            yield name, pa.ipc.open_stream(content.as_buffer()).read_next_batch()
 
 
-def refine(
-    batches: Iterator[pa.RecordBatch], *, cuts: Mapping[str, tuple[Entry, Refinement]]
-) -> Iterator[pa.RecordBatch]:
-    """FINE rows: the parts of the cells that are cut, from SCORED rows of the models that `cuts` names."""
-    found = dict.fromkeys(cuts, empty_cells())
-    for batch in batches:
-        p_sampled = batch.column("p_sampled").to_numpy()
-        label, weight = batch.column("label").to_numpy(), batch.column("weight").to_numpy()
-        for model_id, (entry, cut) in cuts.items():
-            key = fine_key(p_sampled, cut)
-            own = (key >= 0) & pc.equal(batch.column("model_id"), model_id).to_numpy(zero_copy_only=False)
-            rows = entry.judged(label[own], weight[own], p_sampled[own])
-            found[model_id] = merged([found[model_id], cells_of(key[own], rows)])
-    for model_id, cells in found.items():
-        columns = [cells.key, cells.low, cells.high, cells.clicks, cells.others, *cells.sums.T]
-        arrays = [pa.array(np.ascontiguousarray(column)) for column in columns]
-        yield pa.record_batch([pa.repeat(pa.scalar(model_id), len(cells.key)), *arrays], schema=FINE)
+def _packed(kind: str, model_id: str, rows: pa.RecordBatch) -> pa.RecordBatch:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_batch(rows)
+    return _parcel(kind, model_id, 0, sink.getvalue().to_pybytes())
 
 
-def fine_cells(rows: pa.Table, model_id: str) -> Cells:
-    """The cells of one model's FINE rows, one a key."""
-    ordered = rows.filter(pc.equal(rows.column("model_id"), model_id)).sort_by("key")
-    key, low, high, clicks, others, *sums = (ordered.column(name).to_numpy() for name in FINE.names[1:])
-    return Cells(key, low, high, clicks, others, np.stack(sums, axis=1))
+def _sums(kind: str, model_id: str, sums: Any, place: int | None = None) -> pa.RecordBatch:
+    content = sums.to_bytes()
+    return _parcel(kind, model_id, zlib.crc32(content) % PARTS if place is None else place, content)
 
 
-def _scored(
-    batch: pa.RecordBatch, model_id: str, rows: Judged, unit: np.ndarray, stored: np.ndarray
-) -> pa.RecordBatch:
-    columns = [
-        pa.repeat(pa.scalar(model_id), batch.num_rows),
-        batch.column("event_id").cast(pa.string()),
-        pa.array(rows.label, pa.int8()),
-        pa.array(rows.stages[0]),
-        pa.array(rows.stages[2]),
-        pa.array(rows.weight),
-        pa.array(unit.view(np.int64)),
-        pa.array(stored),
-        pa.nulls(batch.num_rows, pa.string()),
-        pa.nulls(batch.num_rows, pa.binary()),
-    ]
-    return pa.record_batch(columns, schema=SCORED)
+def _parcel(kind: str, model_id: str, place: int, content: bytes) -> pa.RecordBatch:
+    columns = ([kind], [model_id], [place], [content])
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, PARCELS, strict=True)]
+    return pa.record_batch(arrays, schema=PARCELS)
 
 
-def _stored(event_id: pa.Array, keep: float, seed: int) -> np.ndarray:
-    if keep in (0.0, 1.0):
-        return np.full(len(event_id), keep == 1.0)
-    return np.asarray(keyed_uniform("predictions", seed, event_id) < keep)
+def _stored(event_id: pa.Array, keep: float, seed: int) -> pa.Array | None:
+    """Which rows are to be stored; None: none is."""
+    if keep == 0.0:
+        return None
+    own = np.ones(len(event_id), bool) if keep == 1.0 else keyed_uniform("predictions", seed, event_id) < keep
+    return pa.array(own)
 
 
 def _weights(batch: pa.RecordBatch) -> Array:

@@ -33,9 +33,18 @@ def plan(*entries: Entry, keep: float = 1.0, replicates: int = 20) -> Plan:
     return Plan(entries, slices, Units(42), replicates, keep, 42)
 
 
-def sums_of(rows: pa.Table) -> dict[tuple[str, str], Any]:
-    held = rows.filter(pa.compute.is_valid(rows.column("kind"))).select(worker.ADDED.names)
-    return worker.added(held.to_pylist())
+def of_kind(found: list[pa.RecordBatch], *kinds: str) -> list[pa.RecordBatch]:
+    """Parcels of these kinds; a worker yields one a batch."""
+    return [parcel for parcel in found if parcel.column("kind")[0].as_py() in kinds]
+
+
+def sums_of(found: list[pa.RecordBatch]) -> dict[tuple[str, str], Any]:
+    return worker.added(row for parcel in of_kind(found, *worker.KINDS) for row in parcel.to_pylist())
+
+
+def rows_of(found: list[pa.RecordBatch], model_id: str, kind: str = "kept") -> pa.Table:
+    told = worker.unpacked(iter(of_kind(found, kind)))
+    return pa.Table.from_batches([rows for name, rows in told if name == model_id])
 
 
 def batches(rows: int) -> list[pa.RecordBatch]:
@@ -49,29 +58,33 @@ def test_an_empty_partition_yields_nothing(tmp_path: Path) -> None:
 
 def test_an_empty_partition_refines_to_no_cells(tmp_path: Path) -> None:
     one = entry(tmp_path)
-    out = pa.Table.from_batches(worker.score(iter(batches(5000)), plan=plan(one)))
+    out = list(worker.score(iter(batches(5000)), plan=plan(one)))
     found = refinement(sums_of(out)["tally", one.contender.model_id].cells)
     assert found is not None
-    (cells,) = worker.refine(iter([]), cuts={one.contender.model_id: (one, found[1])})
-    assert cells.num_rows == 0
-    assert cells.schema == worker.FINE
+    parts = list(worker.refine(iter([]), cuts={one.contender.model_id: (one, found[1])}, places=3))
+    assert [part.column("place")[0].as_py() for part in parts] == [0, 1, 2]
+    assert len(sums_of(parts)["fine", one.contender.model_id].key) == 0
 
 
 def test_cells_are_refined_from_the_rows_of_their_own_model(tmp_path: Path) -> None:
     both = [entry(tmp_path), entry(tmp_path, "off", shift=0.5)]
     out = list(worker.score(iter(batches(300)), plan=plan(*both)))
     cuts, ids = {}, [one.contender.model_id for one in both]
-    sums = sums_of(pa.Table.from_batches(out))
+    sums = sums_of(out)
     tallies = [sums["tally", name] for name in ids]
     for one, tally in zip(both, tallies, strict=True):
         found = refinement(tally.cells)
         assert found is not None
         cuts[one.contender.model_id] = (one, found[1])
-    fine = pa.Table.from_batches(worker.refine(iter(out[:-3]), cuts=cuts))
+    parts = list(worker.refine(iter(of_kind(out, "scored")), cuts=cuts, places=5))
+    fine = sums_of(parts)
+    lone = [sums_of([part]) for part in parts]
     for name, tally in zip(ids, tallies, strict=True):
         found = refinement(tally.cells)
         assert found is not None
-        cells = worker.fine_cells(fine, name)
+        cells = fine["fine", name]
+        ranges = [one["fine", name].key for one in lone if ("fine", name) in one]
+        assert np.array_equal(np.concatenate(ranges), cells.key), "each place holds a range of keys alone"
         cut = tally.cells.take(found[0])
         assert cells.clicks.sum() == cut.clicks.sum()
         assert cells.others.sum() == cut.others.sum()
@@ -82,19 +95,27 @@ def test_cells_are_refined_from_the_rows_of_their_own_model(tmp_path: Path) -> N
 def test_every_row_is_scored_by_every_model_and_tallied(tmp_path: Path) -> None:
     both = [entry(tmp_path), entry(tmp_path, "off", shift=0.5)]
     out = list(worker.score(iter(batches(300)), plan=plan(*both)))
-    assert all(batch.schema == worker.SCORED for batch in out)
-    rows = pa.Table.from_batches(out)
-    scored = rows.filter(pa.compute.is_null(rows.column("kind")))
-    assert scored.num_rows == 4000
-    assert pa.compute.all(scored.column("stored")).as_py()
+    assert all(batch.schema == worker.PARCELS for batch in out)
     log = pa.Table.from_batches(batches(5000))
-    first = scored.filter(pa.compute.equal(scored.column("model_id"), both[0].contender.model_id))
+    first, second = (rows_of(out, one.contender.model_id) for one in both)
+    assert second.num_rows == log.num_rows
+    scored = rows_of(out, both[0].contender.model_id, "scored")
+    assert scored.column("p_sampled").equals(first.column("p_sampled"))
+    assert scored.column("label").equals(log.column("label"))
     assert first.column("event_id").to_pylist() == log.column("event_id").to_pylist()
     truth = log.column("c_p_true").to_numpy()
     prior = both[0].contender.prior_corrected(first.column("p_sampled").to_numpy())
     np.testing.assert_allclose(prior, truth, rtol=1e-12)
     np.testing.assert_allclose(first.column("p").to_numpy(), both[0].calibrator.apply(truth), rtol=1e-12)
-    sums = sums_of(rows)
+    stored = worker.predictions(
+        iter(of_kind(out, "kept")),
+        calibrations={one.contender.model_id: f"c-{one.contender.name}" for one in both},
+        ds=judged_day.DS,
+    )
+    whole = pa.Table.from_batches(stored)
+    assert whole.num_rows == 4000
+    assert set(whole.column("calibration_id").to_pylist()) == {"c-lr", "c-off"}
+    sums = sums_of(out)
     for one in both:
         tally: Tally = sums["tally", one.contender.model_id]
         assert tally.sums[:, 0, SUMS.index("rows")].tolist() == [2000, 1000, 1000]
@@ -105,10 +126,9 @@ def test_what_partitions_add_up_to_does_not_hang_on_how_rows_are_cut(tmp_path: P
     both = [entry(tmp_path), entry(tmp_path, "off", shift=0.5)]
     found = []
     for size in (300, 5000):
-        parts = [pa.Table.from_batches(worker.score(iter([one]), plan=plan(*both))) for one in batches(size)]
-        held = [part.filter(pa.compute.is_valid(part.column("kind"))) for part in parts]
-        some = [batch for part in held for batch in part.to_batches()]
-        found.append(worker.added(pa.Table.from_batches(worker.add_up(iter(some))).to_pylist()))
+        parts = [list(worker.score(iter([one]), plan=plan(*both))) for one in batches(size)]
+        held = [parcel for part in parts for parcel in of_kind(part, *worker.KINDS)]
+        found.append(sums_of(list(worker.add_up(iter(held)))))
     one, other = found
     assert one.keys() == other.keys()
     assert one["resampled", ""].digest == other["resampled", ""].digest
@@ -125,7 +145,7 @@ def test_other_rows_or_labels_have_another_digest(tmp_path: Path) -> None:
     whole = plan(entry(tmp_path))
 
     def digest(rows: pa.RecordBatch) -> str:
-        return str(sums_of(pa.Table.from_batches(worker.score(iter([rows]), plan=whole)))["resampled", ""].digest)
+        return str(sums_of(list(worker.score(iter([rows]), plan=whole)))["resampled", ""].digest)
 
     place = batch.schema.get_field_index("label")
     flipped = batch.column("label").to_numpy().copy()
@@ -139,12 +159,11 @@ def test_other_rows_or_labels_have_another_digest(tmp_path: Path) -> None:
 def test_the_resampled_ranking_gives_auc_and_bins(tmp_path: Path) -> None:
     one = entry(tmp_path)
     out = list(worker.score(iter(batches(700)), plan=plan(one, replicates=50)))
-    tally = sums_of(pa.Table.from_batches(out))["tally", one.contender.model_id]
-    edges = {one.contender.model_id: rank_edges(tally.cells)}
-    rows = [batch for batch in out if not batch.column("kind")[0].is_valid]
-    ranked = worker.added(pa.Table.from_batches(worker.rank(iter(rows), edges=edges, replicates=50)).to_pylist())
-    (found,) = ranked.values()
-    table = pa.Table.from_batches(rows)
+    name = one.contender.model_id
+    edges = {name: rank_edges(sums_of(out)["tally", name].cells)}
+    ranked = worker.rank(iter(of_kind(out, "scored")), edges=edges, replicates=50)
+    (found,) = sums_of(list(ranked)).values()
+    table = rows_of(out, name, "scored")
     p, label = table.column("p_sampled").to_numpy(), table.column("label").to_numpy()
     binned, draws = found.aucs()
     assert binned == pytest.approx(metrics.roc_auc(label, p), abs=1e-3)
@@ -156,14 +175,11 @@ def test_a_share_of_the_predictions_is_the_same_rows_for_every_model_and_any_bat
     both = [entry(tmp_path), entry(tmp_path, "off", shift=0.5)]
     kept = []
     for size in (300, 5000):
-        rows = pa.Table.from_batches(worker.score(iter(batches(size)), plan=plan(*both, keep=0.3)))
-        for one in both:
-            own = rows.filter(pa.compute.equal(rows.column("model_id"), one.contender.model_id))
-            kept.append(own.filter(own.column("stored")).column("event_id").to_pylist())
+        out = list(worker.score(iter(batches(size)), plan=plan(*both, keep=0.3)))
+        kept += [rows_of(out, one.contender.model_id).column("event_id").to_pylist() for one in both]
     assert 0.2 < len(kept[0]) / 2000 < 0.4
     assert all(other == kept[0] for other in kept)
-    none = pa.Table.from_batches(worker.score(iter(batches(300)), plan=plan(*both, keep=0.0)))
-    assert not pa.compute.any(none.column("stored")).as_py()
+    assert of_kind(list(worker.score(iter(batches(300)), plan=plan(*both, keep=0.0))), "kept") == []
 
 
 def test_a_model_that_says_nan_is_named(tmp_path: Path) -> None:

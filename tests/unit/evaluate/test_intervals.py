@@ -16,7 +16,7 @@ from clickmill.calibration import expit
 from clickmill.discoveries import adjusted, two_sided
 from clickmill.evaluate.cells import Judged
 from clickmill.evaluate.intervals import comparison_rows, intervals
-from clickmill.evaluate.resampling import Resampled, statistics
+from clickmill.evaluate.resampling import Resampled
 
 N, REPLICATES = 4000, 60
 NAMES = ("all", "a", "b", "tiny")
@@ -35,10 +35,10 @@ def world() -> tuple[list[Judged], np.ndarray, pa.Array, np.ndarray]:
 
 
 def resampled() -> Resampled:
-    models, groups, event_id, label = world()
+    models, groups, event_id, _ = world()
     found = Resampled.empty(len(NAMES), len(models), REPLICATES)
     keys = unit_keys(pa.nulls(N, pa.string()), event_id, 42)
-    found.add(event_id, keys, groups, label, statistics(models))
+    found.add(event_id, keys, groups, models)
     found.whole(range(1, 4))
     return found
 

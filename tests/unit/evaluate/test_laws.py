@@ -11,7 +11,7 @@ import pytest
 from clickmill import sampling
 from clickmill.bootstrap import Draws, unit_keys
 from clickmill.calibration import expit
-from clickmill.evaluate.cells import Judged, cells_of, grid_key
+from clickmill.evaluate.cells import GRID, Counter, Judged, grid_key
 from clickmill.evaluate.intervals import interval_of
 from clickmill.evaluate.resampling import Ranked, Resampled, rank_edges, statistics
 from clickmill.metrics import binary_entropy, roc_auc
@@ -61,9 +61,7 @@ def covered(days: int, *, user_effect: float, by_user: bool, truth: dict[str, fl
         units = pa.array([f"u{n}" for n in one.user.tolist()]) if by_user else pa.nulls(ROWS, pa.string())
         found = Resampled.empty(2, 2, REPLICATES)
         groups = np.column_stack([np.zeros(ROWS), np.ones(ROWS)]).astype(np.int32)
-        found.add(
-            event_id, unit_keys(units, event_id, int(rng.integers(2**31))), groups, label, statistics(judged)
-        )
+        found.add(event_id, unit_keys(units, event_id, int(rng.integers(2**31))), groups, judged)
         found.whole(range(1, 2))
         drawn, other = (found.draws(model, 0).figures() for model in (0, 1))
         for name in hits:
@@ -110,7 +108,9 @@ def test_the_interval_of_auc_covers_too() -> None:
         event_id = pa.array([f"e{n}" for n in range(ROWS)])
         keys = unit_keys(pa.nulls(ROWS, pa.string()), event_id, int(rng.integers(2**31)))
         rows = Judged(label, np.ones(ROWS), (one.first, one.first, one.first))
-        edges = rank_edges(cells_of(grid_key(one.first), rows))
+        counter = Counter(GRID)
+        counter.add(grid_key(one.first), rows)
+        edges = rank_edges(counter.cells())
         ranked = Ranked.empty(len(edges) + 1, REPLICATES)
         ranked.add(np.searchsorted(edges, one.first), label, rows.weight, keys)
         binned, draws = ranked.aucs()
@@ -146,7 +146,7 @@ def judged_at(
     own = event_id.filter(pa.array(kept))
     found = Resampled.empty(2, 2, REPLICATES)
     keys = unit_keys(pa.nulls(len(own), pa.string()), own, seed)
-    found.add(own, keys, groups, label[kept], statistics(judged))
+    found.add(own, keys, groups, judged)
     found.whole(range(1, 2))
     v, vy, *each = statistics(judged).sum(axis=0)[:, None]
     return (

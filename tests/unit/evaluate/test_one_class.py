@@ -14,8 +14,8 @@ from clickmill.bootstrap import unit_keys
 from clickmill.evaluate.cells import Judged
 from clickmill.evaluate.figures import metric_rows, reliability_rows
 from clickmill.evaluate.intervals import comparison_rows, intervals
-from clickmill.evaluate.resampling import Ranked, Resampled, rank_edges, statistics
-from clickmill.evaluate.tally import Tally
+from clickmill.evaluate.resampling import Ranked, Resampled, rank_edges
+from clickmill.evaluate.tally import Tallying
 from clickmill.metrics import ECE_BINS, auc_of
 from clickmill.schema import LAST_STAGE
 
@@ -41,14 +41,15 @@ def written(label: np.ndarray, *, units: int, replicates: int, weight: float = 1
     event_id = pa.array([f"e{i}" for i in range(n)])
     keys = unit_keys(pa.array([f"u{i}" for i in unit.tolist()]), event_id, 42)
     resampled = Resampled.empty(len(NAMES), 2, replicates)
-    resampled.add(event_id, keys, groups, label, statistics(judged))
+    resampled.add(event_id, keys, groups, judged)
     resampled.whole(range(1, len(NAMES)))
     metrics: Rows = []
     reliability: Rows = []
     values = {}
     for number, rows in enumerate(judged):
-        tally = Tally.empty(len(NAMES))
-        tally.add(rows, np.full(n, np.nan), groups)
+        counting = Tallying(len(NAMES))
+        counting.add(rows, np.full(n, np.nan), groups)
+        tally = counting.tally()
         edges = rank_edges(tally.cells)
         ranked = Ranked.empty(len(edges) + 1, replicates)
         ranked.add(np.searchsorted(edges, rows.stages[0]), label, weights, keys)

@@ -11,7 +11,7 @@ from clickmill import metrics
 from clickmill.calibration import expit
 from clickmill.evaluate.cells import Judged
 from clickmill.evaluate.figures import metric_rows, reliability_rows
-from clickmill.evaluate.tally import Tally
+from clickmill.evaluate.tally import Tally, Tallying
 from clickmill.schema import EVERYTHING, STAGES
 
 N = 5000
@@ -37,10 +37,10 @@ def tally_of(pieces: int = 1, judged: Judged | None = None, truth: np.ndarray | 
     parts = []
     for piece in range(pieces):
         chosen = np.arange(N) % pieces == piece
-        tally = Tally.empty(len(NAMES))
+        counting = Tallying(len(NAMES))
         for half in (chosen & (np.arange(N) < 1000), chosen & (np.arange(N) >= 1000)):
-            tally.add(rows.take(half), known[half], day[half])
-        parts.append(Tally.from_bytes(tally.to_bytes()))
+            counting.add(rows.take(half), known[half], day[half])
+        parts.append(Tally.from_bytes(counting.tally().to_bytes()))
     return Tally.merge(parts)
 
 
@@ -96,10 +96,10 @@ def test_the_order_of_partitions_changes_no_bit() -> None:
     rows, truth, day = log()
     parts = []
     for piece in range(9):
-        tally = Tally.empty(len(NAMES))
+        counting = Tallying(len(NAMES))
         chosen = np.arange(N) % 9 == piece
-        tally.add(rows.take(chosen), truth[chosen], day[chosen])
-        parts.append(tally)
+        counting.add(rows.take(chosen), truth[chosen], day[chosen])
+        parts.append(counting.tally())
     assert values(Tally.merge(parts)) == values(Tally.merge(parts[::-1]))
 
 
@@ -153,6 +153,6 @@ def test_reliability_has_twenty_bins_a_stage_that_hold_all_rows() -> None:
 
 
 def test_an_empty_tally_survives_the_journey() -> None:
-    empty = Tally.from_bytes(Tally.empty(3).to_bytes())
+    empty = Tally.from_bytes(Tallying(3).tally().to_bytes())
     assert not empty.sums.any()
     assert len(empty.cells.key) == 0

@@ -169,16 +169,10 @@ def _work_on_frame(
 def _files(
     tables: Tables, task: Task, stretches: Stretches, where: Mapping[str, str], ranks: int
 ) -> tuple[Files, ...]:
-    if "/" not in tables.warehouse:
-        raise UnsupportedTableError(f"{tables.warehouse}: only the catalogue knows where its files lie")
-    plans = []
-    for table, stretch, only in (("sample", stretches.train, where), ("features", stretches.validation, {})):
-        version = tables.version(table)
-        tables.versions_in.setdefault(table, version)
-        path = tables.path(table)
-        plans.append(reader.plan(path, version=version, days=stretch.days, where=only, shards=ranks))
     times = (stretches.train, stretches.validation)
-    return tuple(Files(shards, times, task.columns) for shards in zip(*plans, strict=True))
+    training = tables.shards("sample", days=stretches.train.days, where=where, number=ranks)
+    validation = tables.shards("features", days=stretches.validation.days, number=ranks)
+    return tuple(Files(shards, times, task.columns) for shards in zip(training, validation, strict=True))
 
 
 def _frame(tables: Tables, task: Task, stretches: Stretches, where: Mapping[str, str]) -> DataFrame:
