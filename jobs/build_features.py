@@ -1,11 +1,11 @@
 """click_log → features: hashed slots, number buckets and crosses; and feature_audit, what the hashing costs."""
 
-from clickmill.features.driver import audit_features, build_features
+from clickmill.features.driver import audit_features, build_features, raw_columns
 from clickmill.job import Job, Run
 
 
 def main(run: Run) -> None:
-    log = run.tables.read("click_log", days=run.days)
+    log = run.tables.scan("click_log", raw_columns(run.cfg), days=run.days)
     written = run.tables.write("features", build_features(log, run.cfg), replace={"ds": run.days})
     run.count(rows_in=written.rows, rows_out=written.rows)
     run.tables.write("feature_audit", audit_features(run.tables, run.days, run.cfg), replace={"ds": run.days})

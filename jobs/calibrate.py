@@ -11,8 +11,7 @@ from clickmill.job import Job, Run
 def main(run: Run) -> None:
     stretch = run.stretches().validation
     judged = contenders(run.tables, run.ds, run.models)
-    features = run.tables.read("features", stretch=stretch)
-    calibrated = calibrate(features, judged, stretch=stretch, conf=run.cfg.calibration)
+    calibrated = calibrate(run.tables, judged, stretch=stretch, conf=run.cfg.calibration)
     rows = [one.row(run.ds, run.run_id) for one in calibrated]
     ids = [row["model_id"] for row in rows]
     written = run.tables.write("calibrations", rows, replace={"ds": run.ds, "model_id": ids})

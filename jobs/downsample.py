@@ -6,11 +6,11 @@ from clickmill.tables import Partitions
 
 
 def main(run: Run) -> None:
-    features = run.tables.read("features", days=run.days)
+    features = run.tables.scan("features", days=run.days)
     sampling = run.cfg.sampling
     replace: Partitions = {"ds": run.days, "sample_id": sampling.sample_id}
     written = run.tables.write("sample", downsample(features, sampling), replace=replace)
-    run.count(rows_in=features.count(), rows_out=written.rows)
+    run.count(rows_in=run.tables.read("features", days=run.days).count(), rows_out=written.rows)
 
 
 JOB = Job(

@@ -7,8 +7,6 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from pyspark.sql import DataFrame
-
 from clickmill.errors import MissingColumnsError, MissingTableError
 from clickmill.scoring import Contender
 from clickmill.tables import Tables
@@ -66,14 +64,17 @@ def contenders(tables: Tables, ds: date, names: Sequence[str]) -> tuple[Contende
     return tuple(found)
 
 
-def needed_columns(features: DataFrame, found: Sequence[Contender]) -> list[str]:
-    """The feature columns that these models eat, once each. Raises MissingColumnsError, ArtifactError."""
+def needed_columns(features: Sequence[str], found: Sequence[Contender]) -> list[str]:
+    """The feature columns that these models eat, once each. Raises MissingColumnsError, ArtifactError.
+
+    features: the columns that there are.
+    """
     columns: dict[str, None] = {}
     for one in found:
-        missing = [name for name in one.columns if name not in features.columns]
+        missing = [name for name in one.columns if name not in features]
         if missing:
             raise MissingColumnsError(
-                f"features: {one.model_id} needs {', '.join(missing)}; found {', '.join(features.columns)}"
+                f"features: {one.model_id} needs {', '.join(missing)}; found {', '.join(features)}"
             )
         columns |= dict.fromkeys(one.columns)
     return list(columns)

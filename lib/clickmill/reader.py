@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -21,6 +21,9 @@ import pyarrow.parquet as pq
 
 from clickmill.errors import MissingColumnsError, MissingTableError, UnsupportedTableError
 from clickmill.split import Stretch
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 BATCH_ROWS = 65536
 
@@ -91,12 +94,34 @@ def read(
 
 
 def shard_rows(
-    numbers: Iterator[pa.RecordBatch], *, shards: Sequence[Shard], columns: Sequence[str], stretch: Stretch
+    numbers: Iterator[pa.RecordBatch], *, shards: Sequence[Shard], schema: pa.Schema, stretch: Stretch | None
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of the shards whose numbers come in (one column): how a task of Spark's says which it reads."""
+    """The rows of the shards whose numbers come in (one column): how a task of Spark's says which it reads.
+
+    schema: of the table, see `schema`; a column that a file lacks is null there.
+    """
     for batch in numbers:
         for number in batch.column(0).to_pylist():
-            yield from read(shards[number], columns=columns, stretch=stretch)
+            for piece in shards[number].pieces:
+                for rows, _ in _piece(piece, schema.names, stretch, BATCH_ROWS):
+                    if rows.num_rows:
+                        yield rows if rows.schema.equals(schema) else rows.cast(schema)
+
+
+def schema(path: str, version: int, columns: Sequence[str] | None) -> pa.Schema:
+    """Types of a table's columns (all, unless they are named). Raises MissingTableError, MissingColumnsError."""
+    whole = pa.schema(_open(path, version).schema().to_arrow())
+    lacking = [name for name in columns or () if name not in whole.names]
+    if lacking:
+        raise MissingColumnsError(f"{path}: missing columns {', '.join(lacking)}; found {', '.join(whole.names)}")
+    return pa.schema([pa.field(name, _plain(whole.field(name).type)) for name in columns or whole.names])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type that Parquet files of ours are read as: none of the views and large types of Delta's library."""
+    if pa.types.is_string_view(kind) or pa.types.is_large_string(kind):
+        return pa.string()
+    return kind
 
 
 def _piece(
@@ -136,15 +161,7 @@ def _files(
     path: str, version: int, days: Sequence[date] | None, where: Mapping[str, str]
 ) -> list[tuple[str, tuple[tuple[str, Any], ...]]]:
     """Path and partition values of each file, by path, so that shards do not hang on the log's order."""
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError, TableNotFoundError
-
-    try:
-        table = DeltaTable(path, version=version)
-    except TableNotFoundError:
-        raise MissingTableError(f"{path}: there is no such Delta table") from None
-    except DeltaError as error:
-        raise MissingTableError(f"{path}: version {version} cannot be read: {error}") from None
+    table = _open(path, version)
     _refuse_unsupported(path, table)
     wanted = None if days is None else set(days)
     found = []
@@ -157,7 +174,19 @@ def _files(
     return sorted(found)
 
 
-def _refuse_unsupported(path: str, table: Any) -> None:
+def _open(path: str, version: int) -> DeltaTable:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    try:
+        return DeltaTable(path, version=version)
+    except TableNotFoundError:
+        raise MissingTableError(f"{path}: there is no such Delta table") from None
+    except DeltaError as error:
+        raise MissingTableError(f"{path}: version {version} cannot be read: {error}") from None
+
+
+def _refuse_unsupported(path: str, table: DeltaTable) -> None:
     features = set(table.protocol().reader_features or ())
     configuration = table.metadata().configuration
     if "deletionVectors" in features and pa.table(table.deletion_vectors()).num_rows:

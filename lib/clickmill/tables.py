@@ -71,10 +71,16 @@ class Scan(NamedTuple):
 
     frame: DataFrame
     read: Make
+    schema: pa.Schema
 
-    def through(self, make: Make, schema: pa.Schema) -> DataFrame:
+    @classmethod
+    def of(cls, rows: DataFrame) -> Scan:
+        """The rows of a frame of Spark's."""
+        return cls(rows, writer.as_they_are, to_arrow_schema(rows.schema, timezone="UTC"))
+
+    def through(self, make: Make, schema: pa.Schema) -> ByWorkers:
         """What `make`, a top-level function, makes of them."""
-        return self.frame.mapInArrow(partial(_through, read=self.read, make=make), from_arrow_schema(schema))
+        return ByWorkers(self.frame, partial(_through, read=self.read, make=make), schema)
 
 
 def _through(batches: Iterator[pa.RecordBatch], *, read: Make, make: Make) -> Iterator[pa.RecordBatch]:
@@ -183,23 +189,37 @@ class Tables:
         return frame
 
     def scan(
-        self, name: str, columns: Sequence[str], *, stretch: Stretch, where: Mapping[str, str] | None = None
+        self,
+        name: str,
+        columns: Sequence[str] | None = None,
+        *,
+        days: Sequence[date] | None = None,
+        stretch: Stretch | None = None,
+        where: Mapping[str, str] | None = None,
     ) -> Scan:
-        """Columns of the pinned version's rows in a stretch of time, for workers.
+        """Columns (all, unless they are named) of the pinned version's rows, cut as `read` cuts them, for workers.
 
-        They read the files themselves, past the JVM; Spark reads them only where it alone can (a catalogue's
-        tables, deletion vectors). Raises MissingTableError.
+        Workers read the files themselves, past the JVM; Spark reads them only where it alone can (a catalogue's
+        tables, deletion vectors). Raises MissingTableError, MissingColumnsError.
         """
         try:
-            shards = self.shards(name, days=stretch.days, where=where, number=session.slots(self.spark))
+            at = days if days is not None or stretch is None else stretch.days
+            shards = self.shards(name, days=at, where=where, number=session.slots(self.spark))
         except UnsupportedTableError:
-            rows = self.read(name, stretch=stretch, where=where)
-            return Scan(rows.select(*columns), writer.as_they_are)
-        numbers = self.spark.range(0, len(shards), 1, len(shards))
-        return Scan(numbers, partial(reader.shard_rows, shards=shards, columns=tuple(columns), stretch=stretch))
+            rows = self.read(name, days=days, stretch=stretch, where=where)
+            return Scan.of(rows if columns is None else rows.select(*columns))
+        schema = reader.schema(self.path(name), self.version(name), columns)
+        read = partial(reader.shard_rows, shards=shards, schema=schema, stretch=stretch)
+        return Scan(self.spark.range(0, len(shards), 1, len(shards)), read, schema)
+
+    def columns(self, name: str) -> tuple[str, ...]:
+        """The columns of the pinned version. Raises MissingTableError."""
+        if self._is_catalog:
+            return tuple(self.read(name).columns)
+        return tuple(reader.schema(self.path(name), self.version(name), None).names)
 
     def shards(
-        self, name: str, *, days: Sequence[date], where: Mapping[str, str] | None = None, number: int
+        self, name: str, *, days: Sequence[date] | None, where: Mapping[str, str] | None = None, number: int
     ) -> tuple[Shard, ...]:
         """The pinned version's files, dealt to so many readers (`reader.plan`).
 

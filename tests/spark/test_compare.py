@@ -175,7 +175,7 @@ def beside_rows(rows: Any, file: Path) -> Told:
     from clickmill.evaluate.driver import Traffic
     from clickmill.evaluate.outside import beside, predictions
 
-    return beside(Traffic(rows, "full"), predictions(rows.sparkSession, str(file)), "p.csv")
+    return beside(Traffic.of("full", rows), predictions(rows.sparkSession, str(file)), "p.csv")
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ def test_where_there_is_only_a_sample_its_rows_count_by_their_weights_and_traffi
 
     model = save_model(tables.warehouse, "lr")
     prepare(tables, judged_day.features(judged_day.days(2), 1000), model)
-    kept = downsample(tables.read("features"), Sampling(keep_rate=0.3))
+    kept = downsample(tables.scan("features"), Sampling(keep_rate=0.3))
     tables.write("sample", kept, replace={"ds": judged_day.days(2), "sample_id": "w0.3-s42"})
     full = evaluate(tables, "lr").result["models"][0]["metrics"]
     shutil.rmtree(f"{tables.warehouse}/features")

@@ -180,12 +180,13 @@ def test_the_audit_counts_what_is_there(built):
 
 def test_features_hang_on_no_partitioning(built):
     from clickmill.features.driver import build_features
+    from clickmill.tables import Scan
 
     cfg = config(built.warehouse)
     log = built.read("click_log", days=DAYS)
     found = []
     for parts in (1, 3, 17):
-        table = build_features(log.repartition(parts), cfg).rows().toArrow()
+        table = build_features(Scan.of(log.repartition(parts)), cfg).rows().toArrow()
         found.append(table.sort_by("event_id").combine_chunks())
     assert found[0] == found[1] == found[2]
 

@@ -44,8 +44,9 @@ def features(spark: SparkSession) -> DataFrame:
 
 def sampled(frame: DataFrame, keep_rate: float, seed: int = 42) -> pa.Table:
     from clickmill.sample.driver import downsample
+    from clickmill.tables import Scan
 
-    table = downsample(frame, Sampling(keep_rate=keep_rate, seed=seed)).rows().toArrow()
+    table = downsample(Scan.of(frame), Sampling(keep_rate=keep_rate, seed=seed)).rows().toArrow()
     return table.sort_by("event_id").combine_chunks()
 
 

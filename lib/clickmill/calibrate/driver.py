@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
 from clickmill.calibrate import worker
 from clickmill.calibrate.fit import Choice, choose
@@ -22,6 +20,7 @@ from clickmill.errors import NoRowsError
 from clickmill.models import artifact
 from clickmill.scoring import Contender
 from clickmill.split import Stretch
+from clickmill.tables import Tables
 
 CALIBRATION = "calibration.json"
 
@@ -78,9 +77,9 @@ class Calibrated(NamedTuple):
 
 
 def calibrate(
-    features: DataFrame, contenders: Sequence[Contender], *, stretch: Stretch, conf: Calibration
+    tables: Tables, contenders: Sequence[Contender], *, stretch: Stretch, conf: Calibration
 ) -> tuple[Calibrated, ...]:
-    """A calibrator for each contender, fitted on these rows (validation time, full traffic).
+    """A calibrator for each contender, fitted on the rows of `features` in this stretch (validation time).
 
     The driver receives at most models × folds × 2^14 cells of whole numbers, so that the result does
     not hang on the partitioning. Raises NoRowsError for an empty stretch, MissingColumnsError, OverlapError
@@ -88,9 +87,10 @@ def calibrate(
     """
     for contender in contenders:
         contender.require_unseen(stretch, "validation time", learned_until=contender.trained_until)
-    rows = features.select("event_id", "label", *needed_columns(features, contenders))
+    needed = needed_columns(tables.columns("features"), contenders)
+    rows = tables.scan("features", ["event_id", "label", *needed], stretch=stretch)
     count = partial(worker.count, contenders=tuple(contenders), folds=conf.folds, seed=conf.seed)
-    counted = rows.mapInArrow(count, from_arrow_schema(worker.CELLS)).groupBy("model_id", "cell")
+    counted = rows.through(count, worker.CELLS).rows().groupBy("model_id", "cell")
     cells = counted.agg(*(F.sum(name).alias(name) for name in ("rows", "clicks", "logits"))).toArrow()
     if not cells.num_rows:
         raise NoRowsError(f"features: no rows in validation time, {stretch}")

@@ -41,7 +41,6 @@ from clickmill.schema import EVERYTHING, LAST_STAGE
 from clickmill.scoring import Contender
 from clickmill.split import Stretch
 from clickmill.tables import ByWorkers, Partitions, Scan, Tables, Written
-from clickmill.writer import as_they_are
 
 FIGURES = (
     *("log_loss", "ne", "rig", "calibration_ratio", "ece", "brier", "auc", "auc_pr"),
@@ -51,16 +50,20 @@ FIGURES = (
 
 
 class Traffic(NamedTuple):
-    """The rows that are judged, and whether they are all (`full`) or a sample with weights (`weighted_sample`)."""
+    """The rows that are judged."""
 
-    rows: DataFrame
     name: str
-    scan: Callable[[Sequence[str]], Scan] | None = None
-    """The same rows past the JVM, where they lie in a table."""
+    """Whether they are all (`full`) or a sample with weights (`weighted_sample`)."""
+    columns: tuple[str, ...]
+    frame: Callable[[], DataFrame]
+    """For questions to Spark."""
+    scan: Callable[[Sequence[str]], Scan]
+    """Columns of them, for workers."""
 
-    def carried(self, columns: Sequence[str]) -> Scan:
-        """Columns of the rows, for workers."""
-        return self.scan(columns) if self.scan else Scan(self.rows.select(*columns), as_they_are)
+    @classmethod
+    def of(cls, name: str, rows: DataFrame) -> Traffic:
+        """The rows of a frame of Spark's."""
+        return cls(name, tuple(rows.columns), lambda: rows, lambda columns: Scan.of(rows.select(*columns)))
 
 
 class Judged(NamedTuple):
@@ -140,9 +143,13 @@ def traffic(tables: Tables, cfg: Config, stretch: Stretch) -> Traffic:
     name, where = "features", None
     if not tables.exists(name):
         name, where = "sample", {"sample_id": cfg.sampling.sample_id}
-    rows = tables.read(name, stretch=stretch, where=where)
-    own = partial(tables.scan, name, stretch=stretch, where=where)
-    return Traffic(rows, "full" if where is None else "weighted_sample", own)
+    cut: dict[str, Any] = {"stretch": stretch, "where": where}
+    return Traffic(
+        "full" if where is None else "weighted_sample",
+        tables.columns(name),
+        partial(tables.read, name, **cut),
+        partial(tables.scan, name, **cut),
+    )
 
 
 @contextmanager
@@ -151,12 +158,12 @@ def scored(judged: Traffic, plan: Plan) -> Iterator[DataFrame]:
 
     They are computed once and kept on the workers' disks while the `with` lasts.
     """
-    needed = needed_columns(judged.rows, [entry.contender for entry in plan.entries])
+    needed = needed_columns(judged.columns, [entry.contender for entry in plan.entries])
     units = [plan.units.column] if plan.units.column else []
     wanted = ["event_id", "event_time", "label", *plan.slices.columns, *units, *needed]
-    wanted += [name for name in ("c_p_true", "weight") if name in judged.rows.columns]
-    rows = judged.carried(tuple(dict.fromkeys(wanted)))
-    frame = rows.through(partial(worker.score, plan=plan), worker.PARCELS).persist(StorageLevel.DISK_ONLY)
+    wanted += [name for name in ("c_p_true", "weight") if name in judged.columns]
+    found = judged.scan(tuple(dict.fromkeys(wanted))).through(partial(worker.score, plan=plan), worker.PARCELS)
+    frame = found.rows().persist(StorageLevel.DISK_ONLY)
     try:
         yield frame
     finally:
@@ -173,13 +180,13 @@ def plan_of(
     units = units_of(cfg.judge)
     asked = [(one, slice_column(one)) for one in cfg.judge.slices if one.kind != "day"]
     lacking = {column for _, column in asked} | ({units.column} if units.column else set())
-    lacking -= set(judged.rows.columns)
+    lacking -= set(judged.columns)
     if lacking:
         raise MissingColumnsError(
             f"features: judge.slices and judge.unit need {', '.join(sorted(lacking))}; carry them (dataset.carry) "
             "and run build_features again"
         )
-    common = {column: _commonest(judged.rows, column, one.top) for one, column in asked if one.kind == "values"}
+    common = {column: _commonest(judged.frame(), column, one.top) for one, column in asked if one.kind == "values"}
     seen = {column: _seen(tables, column, train) for one, column in asked if one.kind == "seen"}
     ways: list[Way] = [
         Everything(),

@@ -64,7 +64,8 @@ def beside(judged: Traffic, told: DataFrame, path: str) -> Told:
     with how many and one of them, MissingEventsError for judged rows without p, RepeatedEventsError for
     event_ids that the file has twice, InvalidProbabilityError, OtherLabelsError.
     """
-    rows = judged.rows.select("event_id", F.col("label").alias("clicked"))
+    log = judged.frame()
+    rows = log.select("event_id", F.col("label").alias("clicked"))
     both = rows.join(told, "event_id", "full")
     ours, theirs = F.col("clicked").isNotNull(), F.col("times").isNotNull()
     fits = F.col("p").between(0, 1)  # to Spark NaN is above every number
@@ -80,7 +81,7 @@ def beside(judged: Traffic, told: DataFrame, path: str) -> Told:
     ).collect()[0]
     _refuse(found.asDict(recursive=True), path)
     p = told.select("event_id", F.col("p").alias(P_OUTSIDE))
-    return Told(Traffic(judged.rows.join(p, "event_id"), judged.name), found["elsewhere"] or 0)
+    return Told(Traffic.of(judged.name, log.join(p, "event_id")), found["elsewhere"] or 0)
 
 
 def _fault(name: str, bad: Column) -> Column:

@@ -8,41 +8,46 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
-from pyspark.sql.types import FloatType, IntegerType, StructField, StructType
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from clickmill import hashing
 from clickmill.config import Config
 from clickmill.features import audit, worker
 from clickmill.features.worker import FIXED, FeatureSpec
-from clickmill.tables import ByWorkers, Tables
+from clickmill.tables import ByWorkers, Scan, Tables
 
 HISTORY_DAYS = 7
 """A value counts as unseen when it did not stand on one of so many days before."""
 
 
-def build_features(log: DataFrame, cfg: Config) -> ByWorkers:
-    """Hashed slots, crosses and buckets, raw numbers and carried columns, a row an impression."""
+def raw_columns(cfg: Config) -> list[str]:
+    """The columns of click_log that features are made of, once each."""
+    spec = FeatureSpec.of(cfg.dataset, cfg.features)
+    return list(dict.fromkeys([*FIXED, *spec.slots, *spec.numbers, *_carried(cfg).values()]))
+
+
+def build_features(log: Scan, cfg: Config) -> ByWorkers:
+    """Hashed slots, crosses and buckets, raw numbers and carried columns, a row an impression.
+
+    log: `raw_columns` of click_log.
+    """
     spec = FeatureSpec.of(cfg.dataset, cfg.features)
     carried = _carried(cfg)
-    needed = list(dict.fromkeys([*FIXED, *spec.slots, *spec.numbers, *carried.values()]))
-    types = {field.name: field for field in log.schema}
-    hashed = [StructField(name, IntegerType()) for name in spec.hashed]
-    numbers = [StructField(f"n_{name}", FloatType()) for name in spec.numbers]
-    kept = [StructField(name, types[source].dataType) for name, source in carried.items()]
-    schema = StructType([*(types[name] for name in FIXED[:-1]), *hashed, *numbers, *kept, types["ds"]])
+    hashed = [pa.field(name, pa.int32()) for name in spec.hashed]
+    numbers = [pa.field(f"n_{name}", pa.float32()) for name in spec.numbers]
+    kept = [log.schema.field(source).with_name(name) for name, source in carried.items()]
+    *fixed, day = (log.schema.field(name) for name in FIXED)
     make = partial(worker.featurize, spec=spec, carried=carried)
-    return ByWorkers(log.select(*needed), make, to_arrow_schema(schema, timezone="UTC"))
+    return log.through(make, pa.schema([*fixed, *hashed, *numbers, *kept, day]))
 
 
 def audit_features(tables: Tables, days: Sequence[date], cfg: Config) -> list[dict[str, Any]]:
     """The rows of feature_audit for these days; (slots + numbers + crosses) × bits rows a day reach the driver."""
     spec = FeatureSpec.of(cfg.dataset, cfg.features)
     window = {day - timedelta(days=back) for day in days for back in range(HISTORY_DAYS + 1)}
-    rows = tables.read("features", days=sorted(window)).select("ds", *spec.hashed)
-    counted = rows.mapInArrow(worker.count_values, from_arrow_schema(audit.COUNTS))
+    rows = tables.scan("features", ["ds", *spec.hashed], days=sorted(window))
+    counted = rows.through(worker.count_values, audit.COUNTS).rows()
     missing = {column: _missing(parts) for column, parts in spec.hashed.items()}
     asked, bits = tuple(days), cfg.features.audit_bits
 
