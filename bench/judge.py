@@ -33,7 +33,8 @@ from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
 from clickmill.calibration import Calibrator, expit
 from clickmill.config_files import load
-from clickmill.evaluate.driver import judge, scored, traffic
+from clickmill.evaluate.driver import judge
+from clickmill.evaluate.passes import scored, traffic
 from clickmill.evaluate.slices import ByDay, ByValue, Everything, Slices, Units
 from clickmill.evaluate.worker import Entry, Plan
 from clickmill.scoring import Outside
@@ -169,8 +170,8 @@ def ours(tables: Tables, *, intervals: bool) -> float:
     slices = Slices((Everything(), ByDay((DS,)), *(ways if intervals else ())))
     plan = Plan((Entry(Told.called("told"), Calibrator(), "none"),), slices, Units(42), 200 * intervals, 0.0, 42)
     judged = traffic(tables, load(["datasets/simulated.yaml"]), TEST)
-    with scored(judged, plan) as rows:
-        found = judge(rows, plan, judged, TEST, min_clicks=200)
+    with scored(judged, plan) as parcels:
+        found = judge(parcels, plan, judged, TEST, min_clicks=200)
     return float(found.models[0].last_stage()["all", "auc"]["value"])
 
 

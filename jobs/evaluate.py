@@ -4,7 +4,8 @@ For every model of the day by --models, and for the champion.
 """
 
 from clickmill.champion import contenders
-from clickmill.evaluate.driver import entries, judge, plan_of, scored, store, traffic
+from clickmill.evaluate.driver import entries, judge, plan_of, store
+from clickmill.evaluate.passes import scored, traffic
 from clickmill.job import Job, Run
 from clickmill.registry import write_cards
 
@@ -14,9 +15,9 @@ def main(run: Run) -> None:
     found = entries(run.tables, run.ds, contenders(run.tables, run.ds, run.models), stretches.test)
     judged = traffic(run.tables, run.cfg, stretches.test)
     plan = plan_of(run.tables, run.cfg, judged, found, train=stretches.train, test=stretches.test)
-    with scored(judged, plan) as frame:
-        judgement = judge(frame, plan, judged, stretches.test, min_clicks=run.cfg.judge.min_clicks)
-        written = store(run.tables, run.cfg, run.ds, frame, judgement)
+    with scored(judged, plan) as parcels:
+        judgement = judge(parcels, plan, judged, stretches.test, min_clicks=run.cfg.judge.min_clicks)
+        written = store(run.tables, run.cfg, run.ds, parcels, judgement)
     run.count(rows_in=judgement.rows, rows_out=written["predictions"].rows)
     if not (run.dry_run or run.is_reproduction):
         ids = [one.entry.contender.model_id for one in judgement.models]

@@ -12,8 +12,9 @@ from rich.console import Console
 from clickmill.calibration import Calibrator
 from clickmill.champion import contenders
 from clickmill.errors import UsageError
-from clickmill.evaluate.driver import Judgement, entries, judge, plan_of, scored, traffic
+from clickmill.evaluate.driver import Judgement, entries, judge, plan_of
 from clickmill.evaluate.outside import beside, predictions
+from clickmill.evaluate.passes import scored, traffic
 from clickmill.evaluate.worker import Entry
 from clickmill.job import Job, Run
 from clickmill.report.comparison import differences, leaderboard
@@ -42,8 +43,8 @@ def _main(run: Run, *, path: str, name: str, models: tuple[str, ...]) -> None:
     if told.elsewhere:
         run.say(f"{path}: {told.elsewhere:,} rows of event_ids that test time, {test}, does not have: left out")
     plan = plan_of(run.tables, run.cfg, judged, found, train=train, test=test)
-    with scored(told.traffic, plan) as frame:
-        judgement = judge(frame, plan, judged, test, min_clicks=run.cfg.judge.min_clicks)
+    with scored(told.traffic, plan) as parcels:
+        judgement = judge(parcels, plan, judged, test, min_clicks=run.cfg.judge.min_clicks)
     run.count(rows_in=judgement.rows, other_day=told.elsewhere)
     run.result |= {"predictions": path, "traffic": judged.name, **_result(judgement, name)}
     if not run.progress.quiet:

@@ -11,13 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from clickmill.calibration import Calibrator
 from clickmill.config import LogregSpec
 from clickmill.config_files import load
+from clickmill.evaluate import worker as judge
+from clickmill.evaluate.cells import refinement
+from clickmill.evaluate.resampling import rank_edges
+from clickmill.evaluate.slices import ByDay, Everything, Slices, Units
+from clickmill.evaluate.worker import Entry
 from clickmill.features.worker import FeatureSpec, featurize
 from clickmill.ingest import worker as ingest
 from clickmill.models.logreg import column_slots, feature_columns
 from clickmill.models.lookup import Lookup
 from clickmill.sample.worker import keep_batches
+from clickmill.scoring import P_OUTSIDE, Outside
 from clickmill.simulate.worker import FIRST_DAY, World, block_rows
 from clickmill.train.logreg import worker as logreg
 from clickmill.train.ring import SoloRing
@@ -40,7 +47,7 @@ class _Rows:
 
 
 def compile_ahead() -> None:
-    """Simulates, ingests, hashes, samples, trains and scores a few rows, as the workers do."""
+    """Simulates, ingests, hashes, samples, trains, scores and judges a few rows, as the workers do."""
     dataset = load(["datasets/simulated.yaml"]).dataset
     raw = _as_sent(block_rows(World(7, 100, 0.02, 0.01, ROWS, intercept=-1.0), FIRST_DAY, 0))
     plan = ingest.Plan(dataset, (FIRST_DAY,), FIRST_DAY, "raw_log")
@@ -55,6 +62,22 @@ def compile_ahead() -> None:
     fitted = logreg.fit(_Rows(_as_sent(sample), _as_sent(features)), SoloRing(), task)
     out = np.zeros(ROWS)
     Lookup(fitted.keys, model.bits).add_weights(np.zeros(ROWS, np.int32), fitted.weight, 0.0, out)
+    _judge(_as_sent(features.append_column(P_OUTSIDE, pa.array(np.linspace(0.01, 0.3, ROWS)))))
+
+
+def _judge(rows: pa.RecordBatch) -> None:
+    """All passes of the judge over rows that say p, corrected by nothing and by a calibrator."""
+    for calibrator in (Calibrator(), Calibrator("platt", slope=0.9, shift=0.1)):
+        entry = Entry(Outside.called("p"), calibrator, "c")
+        plan = judge.Plan((entry,), Slices((Everything(), ByDay((FIRST_DAY,)))), Units(1), 8, 1.0, 1)
+        found = list(judge.score(iter([rows]), plan=plan))
+        scored = [_as_sent(parcel) for parcel in found if parcel.column("kind")[0].as_py() == "scored"]
+        sums = [row for parcel in found[-2:] for row in parcel.to_pylist()]
+        cells = judge.added(sums)["tally", "p"].cells
+        cut = refinement(cells)
+        assert cut is not None, "so few cells cannot hold rows so far apart"
+        list(judge.refine(iter(scored), cuts={"p": (entry, cut[1])}, places=1))
+        list(judge.rank(iter(scored), edges={"p": rank_edges(cells)}, replicates=8))
 
 
 def _as_sent(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -27,6 +27,7 @@ ALWAYS = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.ui.showConsoleProgress": "false",
 }
+CLUSTER_TASKS = 64
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
@@ -121,6 +122,11 @@ def slots(spark: SparkSession) -> int:
     per_task = int(spark.conf.get("spark.task.cpus", "1") or 1)
     total = int(spark.conf.get("spark.cores.max", "0") or 0)
     return max(total // per_task, 1)
+
+
+def tasks(spark: SparkSession) -> int:
+    """Into how many tasks work is best cut: a cluster may have more slots than its settings tell."""
+    return slots(spark) if is_local(spark) else max(slots(spark), CLUSTER_TASKS)
 
 
 def local_slots(master: str) -> int:

@@ -72,6 +72,8 @@ class Scan(NamedTuple):
     frame: DataFrame
     read: Make
     schema: pa.Schema
+    parts: int | None = None
+    """Partitions of `frame`; None: not known."""
 
     @classmethod
     def of(cls, rows: DataFrame) -> Scan:
@@ -204,13 +206,13 @@ class Tables:
         """
         try:
             at = days if days is not None or stretch is None else stretch.days
-            shards = self.shards(name, days=at, where=where, number=session.slots(self.spark))
+            shards = self.shards(name, days=at, where=where, number=session.tasks(self.spark))
         except UnsupportedTableError:
             rows = self.read(name, days=days, stretch=stretch, where=where)
             return Scan.of(rows if columns is None else rows.select(*columns))
         schema = reader.schema(self.path(name), self.version(name), columns)
         read = partial(reader.shard_rows, shards=shards, schema=schema, stretch=stretch)
-        return Scan(self.spark.range(0, len(shards), 1, len(shards)), read, schema)
+        return Scan(self.spark.range(0, len(shards), 1, len(shards)), read, schema, len(shards))
 
     def columns(self, name: str) -> tuple[str, ...]:
         """The columns of the pinned version. Raises MissingTableError."""

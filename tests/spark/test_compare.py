@@ -172,8 +172,8 @@ def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def beside_rows(rows: Any, file: Path) -> Told:
-    from clickmill.evaluate.driver import Traffic
     from clickmill.evaluate.outside import beside, predictions
+    from clickmill.evaluate.passes import Traffic
 
     return beside(Traffic.of("full", rows), predictions(rows.sparkSession, str(file)), "p.csv")
 

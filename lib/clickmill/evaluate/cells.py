@@ -26,14 +26,20 @@ from clickmill.schema import STAGES
 
 Index = npt.NDArray[np.int64]
 
-PAIRS = 2e-6
-"""Share of all pairs of a click and a non-click that may lie in cells not known to be ties."""
-PRECISION = 1e-5
-"""How far average precision may hang on the order of rows within cells, at the very worst."""
-MASS = 1e-5
-"""Share of the mass that a cell across the edge of an equal-mass bin may have."""
-FINER = 2.5
-"""Cuts aim at goals so many times finer, so that the rows need not be looked at once more."""
+
+class Goal(NamedTuple):
+    """How large a share of what is uncertain may be, and how many times finer cuts aim, so that once is enough."""
+
+    share: float
+    finer: float
+
+
+PAIRS = Goal(2e-6, 1.25)
+"""Of all pairs of a click and a non-click, those in cells not known to be ties; AUC errs by at most half of it."""
+PRECISION = Goal(2e-5, 3.0)
+"""How far average precision hangs on the order of rows within cells, at the very worst."""
+MASS = Goal(1e-5, 5.0)
+"""Of the mass, a cell across the edge of an equal-mass bin."""
 
 _MANTISSA_BITS = 52
 _LEADING = 7
@@ -153,8 +159,8 @@ class Counter:
 
     def add(self, key: Index, rows: Judged) -> None:
         """Counts n rows. key: (n,), −1 where a row is not to be counted."""
-        first, second, third = rows.stages
-        _count(key, rows.label, np.ascontiguousarray(rows.weight), first, second, third, self._ends, self._sums)
+        click = rows.label == 1  # copies: Arrow's own buffers, which nobody may write, would be compiled for apart
+        _count(key, click, rows.weight + 0.0, np.stack(rows.stages), self._ends, self._sums)
 
     def cells(self) -> Cells:
         """The cells that have rows."""
@@ -164,25 +170,23 @@ class Counter:
 
 
 @njit(cache=True, nogil=True)
-def _count(key, label, weight, first, second, third, ends, sums):  # type: ignore[no-untyped-def]
+def _count(key, click, weight, stages, ends, sums):  # type: ignore[no-untyped-def]
     for i in range(len(key)):
         k = key[i]
         if k < 0:
             continue
-        ends[k, 0] = min(ends[k, 0], first[i])
-        ends[k, 1] = max(ends[k, 1], first[i])
-        v = weight[i]
-        sums[k, 0 if label[i] == 1 else 1] += v
-        sums[k, 2] += np.rint(v * first[i] / _UNIT) * _UNIT
-        sums[k, 3] += np.rint(v * second[i] / _UNIT) * _UNIT
-        sums[k, 4] += np.rint(v * third[i] / _UNIT) * _UNIT
+        ends[k, 0] = min(ends[k, 0], stages[0, i])
+        ends[k, 1] = max(ends[k, 1], stages[0, i])
+        sums[k, 0 if click[i] else 1] += weight[i]
+        for stage in range(len(stages)):
+            sums[k, 2 + stage] += np.rint(weight[i] * stages[stage, i] / _UNIT) * _UNIT
 
 
 def refinement(cells: Cells) -> tuple[npt.NDArray[np.bool_], Refinement] | None:
     """Which cells to cut and how; None where they are fine enough.
 
     A cell that carries a share a of what is uncertain is cut into parts in proportion to √a, which
-    reaches a goal with the fewest parts where rows are spread evenly: (Σ√a)²·FINER/goal in all.
+    reaches a goal with the fewest parts where rows are spread evenly.
     """
     loose = cells.low < cells.high
     pairs = cells.clicks * cells.others / (cells.clicks.sum() * cells.others.sum() or 1.0)
@@ -195,11 +199,11 @@ def refinement(cells: Cells) -> tuple[npt.NDArray[np.bool_], Refinement] | None:
     return cut, Refinement(cells.low[cut], cells.high[cut], parts[cut], first)
 
 
-def _parts(share: Array, goal: float) -> Array:
+def _parts(share: Array, goal: Goal) -> Array:
     """Into how many parts to cut cells with these shares so that their sum falls below the goal; 1: not at all."""
-    if share.sum() <= goal:
+    if share.sum() <= goal.share:
         return np.ones(len(share))
-    return np.asarray(np.maximum(1.0, np.ceil(np.sqrt(share) * np.sqrt(share).sum() * FINER / goal)))
+    return np.asarray(np.maximum(1.0, np.ceil(np.sqrt(share) * np.sqrt(share).sum() * goal.finer / goal.share)))
 
 
 def _precision(cells: Cells) -> Array:
@@ -217,7 +221,7 @@ def _parts_across_edges(cells: Cells) -> Array:
     mass = (cells.clicks + cells.others) / (cells.clicks + cells.others).sum()
     above = np.cumsum(mass)
     across = np.floor(np.minimum(above * ECE_BINS, ECE_BINS - 1)) != np.floor((above - mass) * ECE_BINS)
-    return np.where(across & (mass > MASS), np.ceil(2 * FINER * mass / MASS), 1.0)
+    return np.where(across & (mass > MASS.share), np.ceil(MASS.finer * mass / MASS.share), 1.0)
 
 
 def fine_key(p: Array, cuts: Refinement) -> Index:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_schema
 
 from clickmill.calibration import Calibrator
-from clickmill.champion import needed_columns
 from clickmill.config import Config, Judge
 from clickmill.errors import MissingColumnsError, MissingTableError, NoRowsError
 from clickmill.evaluate import worker
 from clickmill.evaluate.cells import refined, refinement
 from clickmill.evaluate.figures import metric_rows, reliability_rows
 from clickmill.evaluate.intervals import comparison_rows, intervals
+from clickmill.evaluate.passes import RANGES, Parcels, Traffic
 from clickmill.evaluate.resampling import Ranked, Resampled, rank_edges
 from clickmill.evaluate.slices import (
     ByDay,
@@ -40,30 +37,13 @@ from clickmill.metrics import ECE_BINS, auc_of
 from clickmill.schema import EVERYTHING, LAST_STAGE
 from clickmill.scoring import Contender
 from clickmill.split import Stretch
-from clickmill.tables import ByWorkers, Partitions, Scan, Tables, Written
+from clickmill.tables import ByWorkers, Partitions, Tables, Written
 
 FIGURES = (
     *("log_loss", "ne", "rig", "calibration_ratio", "ece", "brier", "auc", "auc_pr"),
     *("calibration_to_truth", "n", "clicks", "ctr"),
 )
 """What `--json` shows of a model."""
-
-
-class Traffic(NamedTuple):
-    """The rows that are judged."""
-
-    name: str
-    """Whether they are all (`full`) or a sample with weights (`weighted_sample`)."""
-    columns: tuple[str, ...]
-    frame: Callable[[], DataFrame]
-    """For questions to Spark."""
-    scan: Callable[[Sequence[str]], Scan]
-    """Columns of them, for workers."""
-
-    @classmethod
-    def of(cls, name: str, rows: DataFrame) -> Traffic:
-        """The rows of a frame of Spark's."""
-        return cls(name, tuple(rows.columns), lambda: rows, lambda columns: Scan.of(rows.select(*columns)))
 
 
 class Judged(NamedTuple):
@@ -138,38 +118,6 @@ def entries(tables: Tables, ds: date, contenders: Sequence[Contender], stretch: 
     )
 
 
-def traffic(tables: Tables, cfg: Config, stretch: Stretch) -> Traffic:
-    """All rows of a stretch of time; where there are no `features`, those of the sample with their weights."""
-    name, where = "features", None
-    if not tables.exists(name):
-        name, where = "sample", {"sample_id": cfg.sampling.sample_id}
-    cut: dict[str, Any] = {"stretch": stretch, "where": where}
-    return Traffic(
-        "full" if where is None else "weighted_sample",
-        tables.columns(name),
-        partial(tables.read, name, **cut),
-        partial(tables.scan, name, **cut),
-    )
-
-
-@contextmanager
-def scored(judged: Traffic, plan: Plan) -> Iterator[DataFrame]:
-    """The one pass: parcels of scored rows and of what they add up to (`worker.PARCELS`).
-
-    They are computed once and kept on the workers' disks while the `with` lasts.
-    """
-    needed = needed_columns(judged.columns, [entry.contender for entry in plan.entries])
-    units = [plan.units.column] if plan.units.column else []
-    wanted = ["event_id", "event_time", "label", *plan.slices.columns, *units, *needed]
-    wanted += [name for name in ("c_p_true", "weight") if name in judged.columns]
-    found = judged.scan(tuple(dict.fromkeys(wanted))).through(partial(worker.score, plan=plan), worker.PARCELS)
-    frame = found.rows().persist(StorageLevel.DISK_ONLY)
-    try:
-        yield frame
-    finally:
-        frame.unpersist()
-
-
 def plan_of(
     tables: Tables, cfg: Config, judged: Traffic, found: Sequence[Entry], *, train: Stretch, test: Stretch
 ) -> Plan:
@@ -211,21 +159,21 @@ def _seen(tables: Tables, column: str, train: Stretch) -> Int32:
     return np.sort(hashes.drop_null().to_numpy())
 
 
-def judge(frame: DataFrame, plan: Plan, judged: Traffic, stretch: Stretch, *, min_clicks: int) -> Judgement:
-    """Figures of every entry from what `frame` adds up to.
+def judge(parcels: Parcels, plan: Plan, judged: Traffic, stretch: Stretch, *, min_clicks: int) -> Judgement:
+    """Figures of every entry from what `scored` made.
 
     The driver receives, from at most PARTS workers, a tally a model of at most 5,121 cells (300 kB), the resampled
     sums (groups × models × replicates), and then, where AUC needs them, at most some 2e6 finer cells a model, and
     the resampled rankings. Raises NoRowsError for an empty stretch.
     """
-    found = _added(_of_kind(frame, "tally", "resampled"), worker.PARTS)
+    found = parcels.of_kind("tally", "resampled").added()
     if not found:
         raise NoRowsError(f"features: no rows in test time, {stretch}")
     resampled: Resampled = found["resampled", ""]
     resampled.whole(plan.slices.places(1))
     ids = [entry.contender.model_id for entry in plan.entries]
     tallies: dict[str, Tally] = {name: found["tally", name] for name in ids}
-    scored = _of_kind(frame, "scored")
+    scored = parcels.of_kind("scored")
     _refine(scored, plan.entries, tallies)
     ranked = _ranked(scored, tallies, plan.replicates)
     models = tuple(
@@ -238,41 +186,25 @@ def judge(frame: DataFrame, plan: Plan, judged: Traffic, stretch: Stretch, *, mi
     return Judgement(models, names, resampled, tuple(compared), int(tallies[ids[0]].sums[0, 0, 0]))
 
 
-def _of_kind(frame: DataFrame, *kinds: str) -> DataFrame:
-    return frame.where(F.col("kind").isin(list(kinds)))
-
-
-def _added(sums: DataFrame, places: int) -> dict[tuple[str, str], Any]:
-    """What parcels of sums add up to; where there are many, first by so many workers, so that the driver's part
-    does not grow with the number of partitions.
-    """
-    if sums.rdd.getNumPartitions() > worker.PARTS:
-        together = sums.repartition(places, "place")
-        sums = together.mapInArrow(worker.add_up, from_arrow_schema(worker.PARCELS))
-    return worker.added(sums.toArrow().to_pylist())
-
-
-def _ranked(scored: DataFrame, tallies: Mapping[str, Tally], replicates: int) -> dict[str, Ranked]:
+def _ranked(scored: Parcels, tallies: Mapping[str, Tally], replicates: int) -> dict[str, Ranked]:
     """The resampled ranking of each model, by one more pass over the scored rows."""
     if not replicates:
         return {}
     edges = {name: rank_edges(tally.cells) for name, tally in tallies.items()}
-    rank = partial(worker.rank, edges=edges, replicates=replicates)
-    found = _added(scored.mapInArrow(rank, from_arrow_schema(worker.PARCELS)), worker.PARTS)
+    found = scored.through(partial(worker.rank, edges=edges, replicates=replicates)).added()
     return {name: found["ranked", name] for name in tallies}
 
 
-def _refine(scored: DataFrame, found: Sequence[Entry], tallies: Mapping[str, Tally]) -> None:
+def _refine(scored: Parcels, found: Sequence[Entry], tallies: Mapping[str, Tally]) -> None:
     """Cuts cells, by further passes over the scored rows, until AUC and ECE no longer hang on their width.
 
-    The parts are added up by ranges of keys, as many as there are partitions.
+    The parts are added up by ranges of keys, about as many as there are partitions.
     """
     own = {entry.contender.model_id: (entry, tallies[entry.contender.model_id]) for entry in found}
     while cut := {name: plan for name, (_, tally) in own.items() if (plan := refinement(tally.cells)) is not None}:
         cuts = {name: (own[name][0], plan[1]) for name, plan in cut.items()}
-        places = max(worker.PARTS, scored.rdd.getNumPartitions())
-        refine = partial(worker.refine, cuts=cuts, places=places)
-        fine = _added(scored.mapInArrow(refine, from_arrow_schema(worker.PARCELS)), places)
+        places = scored.parts or RANGES
+        fine = scored.through(partial(worker.refine, cuts=cuts, places=places)).added(places)
         for name, (which, _) in cut.items():
             tally = own[name][1]
             tally.cells = refined(tally.cells, which, fine["fine", name])
@@ -291,13 +223,13 @@ def _model(
     return Judged(entry, rows, tuple(reliability_rows(tally.cells, rates)))
 
 
-def store(tables: Tables, cfg: Config, ds: date, frame: DataFrame, found: Judgement) -> dict[str, Written]:
+def store(tables: Tables, cfg: Config, ds: date, parcels: Parcels, found: Judgement) -> dict[str, Written]:
     """Writes all that was found of these models on `ds`, replacing what was there."""
     ids = [one.entry.contender.model_id for one in found.models]
     replace: Partitions = {"ds": ds, "model_id": ids}
     names = {one.entry.contender.model_id: one.entry.calibration_id for one in found.models}
     stored = partial(worker.predictions, calibrations=names, ds=ds)
-    kept = ByWorkers(_of_kind(frame, "kept"), stored, worker.PREDICTIONS)
+    kept = ByWorkers(parcels.of_kind("kept").frame, stored, worker.PREDICTIONS)
     written = {"predictions": tables.write("predictions", kept, replace=replace)}
     each = list(zip(ids, found.models, strict=True))
     rows = {

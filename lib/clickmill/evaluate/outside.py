@@ -16,7 +16,7 @@ from clickmill.errors import (
     OtherLabelsError,
     RepeatedEventsError,
 )
-from clickmill.evaluate.driver import Traffic
+from clickmill.evaluate.passes import Traffic
 from clickmill.scoring import P_OUTSIDE
 from clickmill.tables import SPARK_ERRORS
 

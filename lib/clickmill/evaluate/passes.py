@@ -1,0 +1,99 @@
+"""The rows that are judged, and the passes of workers over them, on Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from clickmill.champion import needed_columns
+from clickmill.config import Config
+from clickmill.evaluate import worker
+from clickmill.evaluate.worker import Plan
+from clickmill.split import Stretch
+from clickmill.tables import Scan, Tables
+from clickmill.writer import Make
+
+RANGES = 64
+"""Into so many ranges of keys finer cells are dealt where the number of partitions is not known."""
+
+
+class Traffic(NamedTuple):
+    """The rows that are judged."""
+
+    name: str
+    """Whether they are all (`full`) or a sample with weights (`weighted_sample`)."""
+    columns: tuple[str, ...]
+    frame: Callable[[], DataFrame]
+    """For questions to Spark."""
+    scan: Callable[[Sequence[str]], Scan]
+    """Columns of them, for workers."""
+
+    @classmethod
+    def of(cls, name: str, rows: DataFrame) -> Traffic:
+        """The rows of a frame of Spark's."""
+        return cls(name, tuple(rows.columns), lambda: rows, lambda columns: Scan.of(rows.select(*columns)))
+
+
+class Parcels(NamedTuple):
+    """Rows of `worker.PARCELS`."""
+
+    frame: DataFrame
+    parts: int | None
+    """Partitions; None: not known."""
+
+    def of_kind(self, *kinds: str) -> Parcels:
+        """Those of some kinds."""
+        return self._replace(frame=self.frame.where(F.col("kind").isin(list(kinds))))
+
+    def through(self, make: Make) -> Parcels:
+        """What a worker's function makes of them."""
+        return self._replace(frame=self.frame.mapInArrow(make, from_arrow_schema(worker.PARCELS)))
+
+    def added(self, places: int = worker.PARTS) -> dict[tuple[str, str], Any]:
+        """What sums add up to.
+
+        Where partitions are many, so many workers add up first: the driver's part does not grow with their number.
+        """
+        few = self.parts is not None and self.parts <= worker.PARTS
+        sums = self if few else self._replace(frame=self.frame.repartition(places, "place")).through(worker.add_up)
+        return worker.added(sums.frame.toArrow().to_pylist())
+
+
+def traffic(tables: Tables, cfg: Config, stretch: Stretch) -> Traffic:
+    """All rows of a stretch of time; where there are no `features`, those of the sample with their weights."""
+    name, where = "features", None
+    if not tables.exists(name):
+        name, where = "sample", {"sample_id": cfg.sampling.sample_id}
+    cut: dict[str, Any] = {"stretch": stretch, "where": where}
+    return Traffic(
+        "full" if where is None else "weighted_sample",
+        tables.columns(name),
+        partial(tables.read, name, **cut),
+        partial(tables.scan, name, **cut),
+    )
+
+
+@contextmanager
+def scored(judged: Traffic, plan: Plan) -> Iterator[Parcels]:
+    """The one pass: parcels of scored rows and of what they add up to.
+
+    They are computed once and kept on the workers' disks while the `with` lasts.
+    """
+    needed = needed_columns(judged.columns, [entry.contender for entry in plan.entries])
+    units = [plan.units.column] if plan.units.column else []
+    wanted = ["event_id", "event_time", "label", *plan.slices.columns, *units, *needed]
+    wanted += [name for name in ("c_p_true", "weight") if name in judged.columns]
+    rows = judged.scan(tuple(dict.fromkeys(wanted)))
+    found = rows.through(partial(worker.score, plan=plan), worker.PARCELS)
+    frame = found.rows().persist(StorageLevel.DISK_ONLY)
+    try:
+        yield Parcels(frame, rows.parts)
+    finally:
+        frame.unpersist()
