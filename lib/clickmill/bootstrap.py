@@ -41,7 +41,12 @@ def unit_keys(units: Values, event_id: Values, seed: int) -> Keys:
     lacking = hashing.is_missing(units)
     if not lacking.any():
         return own
-    return np.where(lacking, hashing.keyed_words("boot-row", seed, event_id), own)
+    return np.where(lacking, row_keys(event_id, seed), own)
+
+
+def row_keys(event_id: Values, seed: int) -> Keys:
+    """The same where every row is a unit of its own."""
+    return hashing.keyed_words("boot-row", seed, event_id)
 
 
 def block_keys(micros: NDArray[np.int64], hours: int, seed: int) -> Keys:

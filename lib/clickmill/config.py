@@ -106,6 +106,15 @@ class Features(Strict):
         return bits
 
 
+class Encodings(Strict):
+    """Whose values `encode` counts, and by what periods."""
+
+    slots: Literal["all"] | tuple[str, ...] = ()
+    crosses: Literal["all"] | tuple[tuple[str, ...], ...] = ()
+    period: Literal["day", "hour"] = "day"
+    """A row is encoded by what was counted before its own day, or hour."""
+
+
 class Sampling(Strict):
     keep_rate: float = Field(0.05, gt=0, le=1)
     """Share of the non-clicks that is kept, in (0, 1]."""
@@ -308,6 +317,7 @@ class Config(Strict):
     """Folder of model artifacts; `<warehouse>/_models` unless given (needed with `catalog.schema`)."""
     ingest: Ingest = Ingest()
     features: Features = Features()
+    encodings: Encodings = Encodings()
     sampling: Sampling = Sampling()
     split: Split = Split()
     models: dict[str, ModelSpec] = Field(default_factory=dict)
@@ -326,7 +336,12 @@ class Config(Strict):
         for name, spec in self.models.items():
             if not NAME.match(name):
                 raise misfit(f"model name {name!r}: only letters, digits and _ are allowed", "models", name)
-            self._check_columns(name, spec.columns)
+            self._check_columns(spec.columns, "models", name, "columns")
+        return self
+
+    @model_validator(mode="after")
+    def _encodings_fit(self) -> Config:
+        self._check_columns(self.encodings, "encodings")
         return self
 
     @model_validator(mode="after")
@@ -413,9 +428,9 @@ class Config(Strict):
         values: Any = self.model_dump(mode="json")
         return digest({part: _part(values, part) for part in parts} if parts else values)
 
-    def _check_columns(self, name: str, columns: Columns) -> None:
+    def _check_columns(self, columns: Columns | Encodings, *where: str) -> None:
         for kind in ("slots", "numbers", "crosses"):
-            asked, known = getattr(columns, kind), getattr(self.dataset, kind)
+            asked, known = getattr(columns, kind, "all"), getattr(self.dataset, kind)
             if asked == "all":
                 continue
             for item in asked:
@@ -423,4 +438,4 @@ class Config(Strict):
                     written = [" ".join(each) if kind == "crosses" else str(each) for each in known]
                     hint = nearest(" ".join(item) if kind == "crosses" else str(item), written)
                     message = f"the data set's {kind} have no {item!r}; it has {list(known)}{hint}"
-                    raise misfit(message, "models", name, "columns", kind)
+                    raise misfit(message, *where, kind)

@@ -5,8 +5,8 @@ its click-through rate is drawn towards the slot's own rate in that window by `s
 
     rate = (clicks + strength · q) / (impressions + strength),    q = the slot's clicks / impressions
 
-(Micci-Barreca 2001; He et al. 2014 keep such counts for their trees). Nothing of a row's own period is ever counted,
-so that no label can reach an encoding of its own row or of an earlier one.
+(Micci-Barreca 2001; He et al. 2014 keep such counts for their trees). Nothing of a row's own period is ever
+counted, so that no label can reach an encoding of its own row or of an earlier one.
 """
 
 from __future__ import annotations
@@ -81,21 +81,17 @@ class History(NamedTuple):
     def of(cls, counts: Counts) -> History:
         """The history of counts."""
         one = counts.together()
-        last = np.flatnonzero(np.concatenate((one.hashes[1:] != one.hashes[:-1], [True] * min(1, len(one.hashes)))))
+        last = np.flatnonzero(
+            np.concatenate((one.hashes[1:] != one.hashes[:-1], [True] * min(1, len(one.hashes))))
+        )
         ends = last + 1
-        begins = np.concatenate(([0], ends))[:-1]
-        lengths = ends - begins
-        summed = []
-        for column in (one.impressions, one.clicks):
-            running = np.cumsum(column)
-            before = np.concatenate(([0], running))[begins]
-            summed.append(running - np.repeat(before, lengths))
+        impressions, clicks = (_running(column, ends) for column in (one.impressions, one.clicks))
         periods, place = np.unique(one.periods, return_inverse=True)
-        totals = [np.zeros(len(periods), np.int64) for _ in range(2)]
-        for total, column in zip(totals, (one.impressions, one.clicks), strict=True):
-            np.add.at(total, place, column)
-        whole = (np.cumsum(total) for total in totals)
-        return cls(one.hashes[last], ends, one.periods, *summed, periods, *whole)
+        whole = np.zeros((2, len(periods)), np.int64)
+        np.add.at(whole[0], place, one.impressions)
+        np.add.at(whole[1], place, one.clicks)
+        sums = whole.cumsum(axis=1)
+        return cls(one.hashes[last], ends, one.periods, impressions, clicks, periods, sums[0], sums[1])
 
     def before(self, hashes: Int32, periods: Int32, window: int) -> tuple[Int64, Int64]:
         """Impressions and clicks of each of n values in the `window` periods before the given one, (n,) each."""
@@ -104,7 +100,7 @@ class History(NamedTuple):
         return out[0], out[1]
 
     def rate_before(self, periods: Int32, window: int) -> NDArray[np.float64]:
-        """The slot's click-through rate in the `window` periods before each of n, (n,); NaN where it has no rows."""
+        """The slot's click-through rate in the `window` periods before each of n, (n,); NaN: no rows there."""
         sums = []
         for column in (self.all_impressions, self.all_clicks):
             running = np.concatenate(([0], column))
@@ -113,6 +109,13 @@ class History(NamedTuple):
             sums.append((running[until] - running[since]).astype(np.float64))
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(sums[1] / sums[0])
+
+
+def _running(column: Int64, ends: Int64) -> Int64:
+    """Running sums that begin anew after each end."""
+    running = np.cumsum(column)
+    before = np.concatenate(([0], running[ends - 1]))[:-1]
+    return np.asarray(running - np.repeat(before, np.diff(ends, prepend=0)))
 
 
 class Encoded(NamedTuple):
@@ -152,16 +155,12 @@ def _before(hashes, periods, window, values, ends, steps, impressions, clicks, o
         place = np.searchsorted(values, hashes[i])
         if place == len(values) or values[place] != hashes[i]:
             continue
-        begin = ends[place - 1] if place else 0
-        for edge, sign in ((periods[i], 1), (periods[i] - window, -1)):
-            last = begin - 1  # of the value's entries the last one before the edge
-            low, high = begin, ends[place]
-            while low < high:
-                middle = (low + high) >> 1
-                if steps[middle] < edge:
-                    last, low = middle, middle + 1
-                else:
-                    high = middle
-            if last >= begin:
-                out[0, i] += sign * impressions[last]
-                out[1, i] += sign * clicks[last]
+        begin, end = (ends[place - 1] if place else 0), ends[place]
+        until = begin + np.searchsorted(steps[begin:end], periods[i])
+        since = begin + np.searchsorted(steps[begin:end], periods[i] - window)
+        if until > begin:
+            out[0, i] += impressions[until - 1]
+            out[1, i] += clicks[until - 1]
+        if since > begin:
+            out[0, i] -= impressions[since - 1]
+            out[1, i] -= clicks[since - 1]

@@ -162,6 +162,19 @@ TABLES: dict[str, Table] = {
         partition_by=("ds",),
         required=("slot", "rows", "distinct", "bits", "ds"),
     ),
+    "encodings": Table(
+        columns={
+            "slot": STRING,
+            "hash": INT,
+            "period_start": TIME,
+            "impressions": LONG,
+            "clicks": LONG,
+            "ds": DAY,
+        },
+        partition_by=("ds",),
+        required=("slot", "hash", "period_start", "impressions", "clicks", "ds"),
+        checks={"impressions_are_there": Between("impressions", 1), "clicks_not_negative": Between("clicks", 0)},
+    ),
     "sample": Table(
         columns={**_IMPRESSION, "keep_rate": DOUBLE, "weight": DOUBLE, "sample_id": STRING},
         partition_by=("ds", "sample_id"),

@@ -41,16 +41,17 @@ class Resampled:
         """No rows."""
         return cls(Replicates.empty(groups, SHARED + OWN * models, replicates))
 
-    def add(self, event_id: pa.Array, unit: Keys, groups: Int32, judged: Sequence[Judged]) -> None:
+    def add(self, event_id: pa.Array, unit: Keys | None, groups: Int32, judged: Sequence[Judged]) -> None:
         """Counts n rows, as every model judges them.
 
-        groups: (n, ways); the first way, which holds every row, is added up by `whole`.
+        unit: None where there are no replicates. groups: (n, ways); the first way, which holds every row, is added
+        up by `whole`.
         """
         label = judged[0].label
         words = hashing.keyed_words("judged", 0, event_id) * (2 * label.astype(np.uint64) + 1)
         self.rows += len(words)
         self.mark = (self.mark + int(words.sum(dtype=np.uint64))) % 2**64
-        if self.replicates.sums.shape[2]:
+        if unit is not None:
             self.replicates.add(unit, np.ascontiguousarray(groups[:, 1:]), statistics(judged))
 
     @property

@@ -176,8 +176,9 @@ class Units:
         if self.hours is not None:
             return bootstrap.block_keys(micros(batch.column("event_time")), self.hours, self.seed)
         event_id = batch.column("event_id").cast(pa.string())
-        own = pa.nulls(len(event_id), pa.string()) if self.column is None else batch.column(self.column)
-        return bootstrap.unit_keys(own.cast(pa.string()), event_id, self.seed)
+        if self.column is None:
+            return bootstrap.row_keys(event_id, self.seed)
+        return bootstrap.unit_keys(batch.column(self.column).cast(pa.string()), event_id, self.seed)
 
 
 def slice_column(one: Slice) -> str:

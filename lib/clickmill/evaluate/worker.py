@@ -106,7 +106,8 @@ def score(batches: Iterator[pa.RecordBatch], *, plan: Plan) -> Iterator[pa.Recor
             continue
         event_id = batch.column("event_id").cast(pa.string())
         label, weight, truth = batch.column("label").to_numpy(), _weights(batch), _truth(batch)
-        place, unit = plan.slices.groups(batch), plan.units.keys(batch)
+        place = plan.slices.groups(batch)
+        unit = plan.units.keys(batch) if plan.replicates else None
         stored = _stored(event_id, plan.keep, plan.seed)
         found = []
         for entry, own in zip(plan.entries, counting, strict=True):
@@ -115,9 +116,7 @@ def score(batches: Iterator[pa.RecordBatch], *, plan: Plan) -> Iterator[pa.Recor
             found.append(rows)
             first, _, last = rows.stages
             name = entry.contender.model_id
-            again = Scored(
-                label, first, weight if "weight" in batch.schema.names else None, unit if plan.replicates else None
-            )
+            again = Scored(label, first, weight if "weight" in batch.schema.names else None, unit)
             yield _packed("scored", name, again.pack())
             if stored is not None:
                 columns = [event_id, *(pa.array(part) for part in (label, first, last))]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clickmill.config import LogregSpec
+from clickmill.config import Columns, Encodings, LogregSpec
 from clickmill.dataset import Dataset
 from clickmill.errors import ArtifactError, MissingColumnsError
 from clickmill.hashing import rare_hash, to_index
@@ -39,8 +39,13 @@ def rare_index(slots: tuple[str, ...], bits: int) -> NDArray[np.uint32]:
 
 def feature_columns(spec: LogregSpec, dataset: Dataset) -> tuple[str, ...]:
     """The hash columns of `features` that a model eats: slots, numbers, crosses, in the data set's order."""
-    asked = spec.columns
-    named = [*_chosen(asked.slots, dataset.slots), *_chosen(asked.numbers, dataset.numbers)]
+    return hash_columns(spec.columns, dataset)
+
+
+def hash_columns(asked: Columns | Encodings, dataset: Dataset) -> tuple[str, ...]:
+    """The hash columns of `features` that are asked for: slots, numbers, crosses, in the data set's order."""
+    numbers = asked.numbers if isinstance(asked, Columns) else ()
+    named = [*_chosen(asked.slots, dataset.slots), *_chosen(numbers, dataset.numbers)]
     crosses = _chosen(asked.crosses, dataset.crosses)
     return (*(f"s_{name}" for name in named), *("x_" + "_".join(cross) for cross in crosses))
 

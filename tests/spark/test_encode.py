@@ -1,0 +1,68 @@
+"""`encode` on Spark and Delta: the same counts however rows lie, whole days replaced, nothing by chance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import judged_day
+import pyarrow as pa
+import pyarrow.compute as pc
+import running
+import stored
+
+from clickmill.config import Config
+
+if TYPE_CHECKING:
+    from clickmill.tables import Tables
+
+DAYS = judged_day.days(3)
+LOG = judged_day.features(DAYS, 2000)
+
+
+def encode(tables: Tables, days: Sequence[date] = DAYS, period: str = "day") -> list[dict[str, Any]]:
+    """Runs the job; what `encodings` holds then."""
+    from clickmill.jobs.encode import JOB
+    from clickmill.tables import Tables as Fresh
+
+    cfg = Config.model_validate(
+        {
+            "dataset": judged_day.DATASET.model_dump(),
+            "warehouse": tables.warehouse,
+            "encodings": {"slots": "all", "period": period},
+        }
+    )
+    done = running.run(Fresh(tables.spark, tables.warehouse, run_id="encode"), JOB, cfg, days)
+    assert done.counts["rows_in"] > 0
+    return stored.rows(tables.warehouse, "encodings")
+
+
+def by_hand(log: pa.Table) -> dict[Any, tuple[int, int]]:
+    impressions: Counter[Any] = Counter()
+    clicks: Counter[Any] = Counter()
+    for day, value, label in zip(*(log[name].to_pylist() for name in ("ds", "s_ad", "label")), strict=True):
+        impressions[day, value] += 1
+        clicks[day, value] += label
+    return {key: (impressions[key], clicks[key]) for key in impressions}
+
+
+def test_counts_are_those_of_the_rows_and_a_rerun_changes_nothing(tables: Tables) -> None:
+    judged_day.write_features(tables, LOG)
+    first = encode(tables)
+    found = {(row["ds"], row["hash"]): (row["impressions"], row["clicks"]) for row in first}
+    assert found == by_hand(LOG)
+    assert {row["slot"] for row in first} == {"s_ad"}
+    assert encode(tables) == first
+
+
+def test_a_day_that_is_made_again_replaces_its_own_counts_alone(tables: Tables) -> None:
+    judged_day.write_features(tables, LOG)
+    first = encode(tables, period="hour")
+    one = LOG.filter(pc.equal(LOG["ds"], pa.scalar(DAYS[1])))
+    judged_day.write_features(tables, one.slice(0, 700))
+    second = encode(tables, [DAYS[1]], period="hour")
+    others = [row for row in first if row["ds"] != DAYS[1]]
+    assert [row for row in second if row["ds"] != DAYS[1]] == others
+    assert sum(row["impressions"] for row in second if row["ds"] == DAYS[1]) == 700
