@@ -12,6 +12,7 @@ counted, so that no label can reach an encoding of its own row or of an earlier 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -92,6 +93,18 @@ class History(NamedTuple):
         np.add.at(whole[1], place, one.clicks)
         sums = whole.cumsum(axis=1)
         return cls(one.hashes[last], ends, one.periods, impressions, clicks, periods, sums[0], sums[1])
+
+    def save(self, folder: Path) -> None:
+        """Writes it as plain arrays into a folder that is not there yet."""
+        folder.mkdir(parents=True)
+        for name, column in self._asdict().items():
+            np.save(folder / f"{name}.npy", column, allow_pickle=False)
+
+    @classmethod
+    def open(cls, folder: Path) -> History:
+        """What `save` wrote, as maps of the files: the processes of a machine share their memory."""
+        arrays = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in cls._fields)
+        return cls(*arrays)
 
     def before(self, hashes: Int32, periods: Int32, window: int) -> tuple[Int64, Int64]:
         """Impressions and clicks of each of n values in the `window` periods before the given one, (n,) each."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import judged_day
@@ -14,6 +15,7 @@ import running
 import stored
 
 from clickmill.config import Config
+from clickmill.encoding import History
 
 if TYPE_CHECKING:
     from clickmill.tables import Tables
@@ -66,3 +68,22 @@ def test_a_day_that_is_made_again_replaces_its_own_counts_alone(tables: Tables) 
     others = [row for row in first if row["ds"] != DAYS[1]]
     assert [row for row in second if row["ds"] != DAYS[1]] == others
     assert sum(row["impressions"] for row in second if row["ds"] == DAYS[1]) == 700
+
+
+def test_histories_of_a_window_are_written_by_workers(tables: Tables, tmp_path: Path) -> None:
+    from clickmill.encode.driver import write_histories
+
+    judged_day.write_features(tables, LOG)
+    encode(tables)
+    cfg = Config.model_validate(
+        {
+            "dataset": judged_day.DATASET.model_dump(),
+            "warehouse": tables.warehouse,
+            "encodings": {"slots": "all"},
+        }
+    )
+    assert write_histories(tables, cfg, DAYS[:2], str(tmp_path)) == ("s_ad",)
+    history = History.open(tmp_path / "s_ad")
+    before = LOG.filter(pc.is_in(LOG["ds"], pa.array(DAYS[:2])))
+    assert int(history.all_impressions[-1]) == before.num_rows
+    assert int(history.all_clicks[-1]) == pc.sum(before["label"]).as_py()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from clickmill.encode import worker
+from clickmill.encoding import Counts, History, encode, periods_of
 from clickmill.errors import MissingColumnsError
 
 DAYS = (date(2026, 1, 1), date(2026, 1, 2))
@@ -84,3 +86,23 @@ def test_a_day_that_was_made_with_other_crosses_is_refused() -> None:
     lacking = rows.set_column(4, "x_site_ad", pa.nulls(N, pa.int32()))
     with pytest.raises(MissingColumnsError, match="x_site_ad is null"):
         list(worker.count(iter([lacking]), columns=COLUMNS, period="day"))
+
+
+def test_histories_from_stored_counts_say_what_the_rows_say(tmp_path: Path) -> None:
+    stored = counted([features()], "hour")
+    parcels = worker.by_slot(iter(stored.to_batches(max_chunksize=77)), period="hour")
+    told = worker.histories(parcels, folder=str(tmp_path))
+    assert [name for batch in told for name in batch.column("slot").to_pylist()] == sorted(COLUMNS)
+    rows = features()
+    micros = rows.column("event_time").cast(pa.int64()).to_numpy()
+    periods, label = periods_of(micros, "hour"), rows.column("label").to_numpy()
+    for column in COLUMNS:
+        own = rows.column(column).to_numpy()
+        exact = encode(History.of(Counts.of(own, periods, label)), own, periods, window=9, strength=2.0)
+        found = encode(History.open(tmp_path / column), own, periods, window=9, strength=2.0)
+        for one, other in zip(exact, found, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert {path.name for path in tmp_path.iterdir()} == set(COLUMNS), "nothing is left aside"
+    again = list(worker.histories(worker.by_slot(iter(stored.to_batches()), period="hour"), folder=str(tmp_path)))
+    assert len(again) == 2, "a task that is tried again finds its own folder there"
+    assert {path.name for path in tmp_path.iterdir()} == set(COLUMNS)
