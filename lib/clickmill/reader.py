@@ -57,9 +57,11 @@ def plan(
     days: Sequence[date] | None = None,
     where: Mapping[str, str] | None = None,
     shards: int,
+    most_rows: int | None = None,
 ) -> tuple[Shard, ...]:
     """Row-balanced shards of a table's version, cut to the days and partition values asked for.
 
+    most_rows: there are as many more shards as it takes for none to have many more rows than these.
     Raises MissingTableError where the version is not there, UnsupportedTableError where its files
     cannot be read outside Spark (deletion vectors, column mapping).
     """
@@ -67,6 +69,7 @@ def plan(
     with ThreadPoolExecutor(8) as pool:
         pieces = [piece for found in pool.map(lambda file: _row_groups(*file), files) for piece in found]
     total = sum(piece.rows for piece in pieces)
+    shards = shards if most_rows is None else max(shards, -(-total // most_rows))
     dealt: list[list[Piece]] = [[] for _ in range(shards)]
     before = 0
     for piece in pieces:

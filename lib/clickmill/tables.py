@@ -36,6 +36,8 @@ from clickmill.writer import REFUSAL, Make
 Key = date | str
 Partitions = Mapping[str, Key | Sequence[Key]]
 
+TASK_ROWS = 2_000_000
+"""What a task of a scan reads, about: what it hands on is held by Spark as a whole."""
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
 """What a failed write raises: some of Delta's conflicts come without a class of Spark's."""
 _CONFLICT = re.compile(r"DELTA_CONCURRENT_|DELTA_PROTOCOL_CHANGED|DELTA_METADATA_CHANGED|MetadataChangedException")
@@ -206,7 +208,8 @@ class Tables:
         """
         try:
             at = days if days is not None or stretch is None else stretch.days
-            shards = self.shards(name, days=at, where=where, number=session.tasks(self.spark))
+            tasks = session.tasks(self.spark)
+            shards = self.shards(name, days=at, where=where, number=tasks, most_rows=TASK_ROWS)
         except UnsupportedTableError:
             rows = self.read(name, days=days, stretch=stretch, where=where)
             return Scan.of(rows if columns is None else rows.select(*columns))
@@ -221,9 +224,15 @@ class Tables:
         return tuple(reader.schema(self.path(name), self.version(name), None).names)
 
     def shards(
-        self, name: str, *, days: Sequence[date] | None, where: Mapping[str, str] | None = None, number: int
+        self,
+        name: str,
+        *,
+        days: Sequence[date] | None,
+        where: Mapping[str, str] | None = None,
+        number: int,
+        most_rows: int | None = None,
     ) -> tuple[Shard, ...]:
-        """The pinned version's files, dealt to so many readers (`reader.plan`).
+        """The pinned version's files, dealt to so many readers, or more (`reader.plan`).
 
         Raises MissingTableError, UnsupportedTableError where Spark alone can read them.
         """
@@ -231,7 +240,8 @@ class Tables:
             raise UnsupportedTableError(f"{self.warehouse}: only the catalogue knows where its files lie")
         at = self.version(name)
         self.versions_in.setdefault(name, at)
-        return reader.plan(self.path(name), version=at, days=days, where=where, shards=number)
+        path = self.path(name)
+        return reader.plan(path, version=at, days=days, where=where, shards=number, most_rows=most_rows)
 
     def rows(
         self,

@@ -177,6 +177,10 @@ def test_shards_hold_every_row_once_and_none_is_much_larger(tables: Tables, spar
     assert max(s.rows for s in shards) <= 1.6 * min(s.rows for s in shards)
     spread = reader.plan(path, version=version, shards=20)
     assert sum(shard.rows for shard in spread) == 1010
+    small = reader.plan(path, version=version, shards=2, most_rows=100)
+    assert len(small) == 11
+    assert sum(shard.rows for shard in small) == 1010
+    assert len(reader.plan(path, version=version, shards=2, most_rows=5000)) == 2
 
 
 def test_the_reader_cuts_by_time_fills_new_columns_and_names_missing_ones(tables: Tables) -> None:
