@@ -127,9 +127,10 @@ def encoded(batches: Iterator[pa.RecordBatch], *, encoder: Encoder, folder: str)
 def joins(spark: SparkSession, cfg: Config, days: list[date], out: Path) -> None:
     tables = Tables(spark, cfg.warehouse_path, run_id="bench")
     slots = [f"s_{name}" for name in cfg.encodings.slots]
-    rows: DataFrame = tables.read("features", days=days).select("event_id", "ds", "label", *slots)
+    log: DataFrame = tables.read("features", days=days).select("event_id", "ds", "label", *slots)
+    rows = log.select("event_id", "ds", *slots)
     for slot in slots:
-        daily = rows.groupBy(slot, "ds").agg(F.count("*").alias("n"), F.sum("label").alias("k"))
+        daily = log.groupBy(slot, "ds").agg(F.count("*").alias("n"), F.sum("label").alias("k"))
         day = F.datediff("ds", F.lit(date(1970, 1, 1)))
         back = Window.partitionBy(slot).orderBy(day).rangeBetween(-WINDOW, -1)
         own = daily.select(slot, "ds", F.sum("n").over(back).alias("n"), F.sum("k").over(back).alias("k"))
