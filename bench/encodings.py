@@ -33,10 +33,12 @@ from pyspark.sql import functions as F
 
 from clickmill.config import Config
 from clickmill.config_files import load
-from clickmill.encode.driver import count_values, write_histories
+from clickmill.encode.driver import count_values
+from clickmill.histories.driver import histories
 from clickmill.job import Arguments, execute
 from clickmill.jobs import build_features, ingest, simulate
 from clickmill.models.encoded import Encoder
+from clickmill.models.logreg import hash_columns
 from clickmill.tables import Tables
 
 if TYPE_CHECKING:
@@ -97,14 +99,12 @@ def prepared(folder: str, rows: int, days: int, slots: int) -> Config:
 def ours(spark: SparkSession, cfg: Config, days: list[date], out: Path) -> None:
     tables = Tables(spark, cfg.warehouse_path, run_id="bench")
     tables.write("encodings", count_values(tables, cfg, days), replace={"ds": days})
-    histories = out.with_name("histories")
-    histories.mkdir()
-    columns = write_histories(tables, cfg, days, str(histories))
-    encoder = Encoder(str(histories), tuple(sorted(columns)), cfg.encodings.period, WINDOW, STRENGTH)
-    rows = tables.scan("features", ["event_id", "event_time", *encoder.columns], days=days)
-    rows.through(
-        partial(encoded, encoder=encoder, folder=str(out)), pa.schema([("rows", pa.int64())])
-    ).rows().collect()
+    columns = hash_columns(cfg.encodings, cfg.dataset)
+    with histories(tables, cfg, columns, days) as known:
+        encoder = Encoder(columns, cfg.encodings.period, WINDOW, STRENGTH, folder=known)
+        rows = tables.scan("features", ["event_id", "event_time", *encoder.columns], days=days)
+        write = partial(encoded, encoder=encoder, folder=str(out))
+        rows.through(write, pa.schema([("rows", pa.int64())])).rows().collect()
 
 
 def encoded(batches: Iterator[pa.RecordBatch], *, encoder: Encoder, folder: str) -> Iterator[pa.RecordBatch]:

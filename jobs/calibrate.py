@@ -5,13 +5,15 @@ For every model of the day by --models, and for the champion.
 
 from clickmill.calibrate.driver import calibrate
 from clickmill.champion import contenders
+from clickmill.histories.driver import informed
 from clickmill.job import Job, Run
 
 
 def main(run: Run) -> None:
     stretch = run.stretches().validation
     judged = contenders(run.tables, run.ds, run.models)
-    calibrated = calibrate(run.tables, judged, stretch=stretch, conf=run.cfg.calibration)
+    with informed(run.tables, run.cfg, judged, stretch) as known:
+        calibrated = calibrate(run.tables, known, stretch=stretch, conf=run.cfg.calibration)
     rows = [one.row(run.ds, run.run_id) for one in calibrated]
     ids = [row["model_id"] for row in rows]
     written = run.tables.write("calibrations", rows, replace={"ds": run.ds, "model_id": ids})

@@ -16,6 +16,7 @@ from clickmill.evaluate.driver import Judgement, entries, judge, plan_of
 from clickmill.evaluate.outside import beside, predictions
 from clickmill.evaluate.passes import scored, traffic
 from clickmill.evaluate.worker import Entry
+from clickmill.histories.driver import informed
 from clickmill.job import Job, Run
 from clickmill.report.comparison import differences, leaderboard
 from clickmill.schema import EVERYTHING
@@ -36,15 +37,16 @@ def _main(run: Run, *, path: str, name: str, models: tuple[str, ...]) -> None:
     train, _, test = run.stretches()
     ours = _ours(run.tables, run.ds, models)
     _refuse_taken(name, ours)
-    own = entries(run.tables, run.ds, ours, test) if ours else ()
-    found = (Entry(Outside.called(name), Calibrator(), "none"), *own)
     judged = traffic(run.tables, run.cfg, test)
     told = beside(judged, predictions(run.spark, path), path)
     if told.elsewhere:
         run.say(f"{path}: {told.elsewhere:,} rows of event_ids that test time, {test}, does not have: left out")
-    plan = plan_of(run.tables, run.cfg, judged, found, train=train, test=test)
-    with scored(told.traffic, plan) as parcels:
-        judgement = judge(parcels, plan, judged, test, min_clicks=run.cfg.judge.min_clicks)
+    with informed(run.tables, run.cfg, ours, test) as known:
+        own = entries(run.tables, run.ds, known, test) if known else ()
+        found = (Entry(Outside.called(name), Calibrator(), "none"), *own)
+        plan = plan_of(run.tables, run.cfg, judged, found, train=train, test=test)
+        with scored(told.traffic, plan) as parcels:
+            judgement = judge(parcels, plan, judged, test, min_clicks=run.cfg.judge.min_clicks)
     run.count(rows_in=judgement.rows, other_day=told.elsewhere)
     run.result |= {"predictions": path, "traffic": judged.name, **_result(judgement, name)}
     if not run.progress.quiet:

@@ -109,10 +109,13 @@ class Features(Strict):
 class Encodings(Strict):
     """Whose values `encode` counts, and by what periods."""
 
-    slots: Literal["all"] | tuple[str, ...] = ()
+    slots: Literal["all"] | tuple[str, ...] = "all"
     crosses: Literal["all"] | tuple[tuple[str, ...], ...] = ()
     period: Literal["day", "hour"] = "day"
     """A row is encoded by what was counted before its own day, or hour."""
+
+
+PERIOD = {"hour": "1h", "day": "1d"}
 
 
 class Sampling(Strict):
@@ -179,7 +182,61 @@ class LogregSpec(Strict):
         return l2
 
 
-ModelSpec = LogregSpec
+class XgboostSpec(Strict):
+    """Gradient-boosted trees on raw numbers and on what is known of each value; see `clickmill.train.xgboost`."""
+
+    model_config = pydantic.ConfigDict(serialize_by_alias=True)
+
+    kind: Literal["xgboost"]
+    columns: Columns = Columns()
+    """Slots and crosses whose values are eaten (`all`: those that `encodings` counts), and raw numbers."""
+    values: Literal["encodings", "hashes"] = "encodings"
+    """How a value is eaten: what was known of it before, or the lowest 24 bits of its hash as a number."""
+    history: Some = "7d"
+    """So much time before a row's own day (or hour) is counted for its encodings."""
+    strength: float = Field(20.0, gt=0)
+    """Pseudo-impressions that draw a value's click-through rate towards its slot's."""
+    rounds: int = Field(200, ge=1, le=100_000)
+    """Trees, at most."""
+    early_stopping_rounds: int | None = Field(20, ge=1)
+    """Training ends when so many rounds lowered the log-loss of validation time no further; null: it does not."""
+    max_depth: int = Field(6, ge=0, le=30)
+    """0: no limit (then max_leaves sets one)."""
+    max_leaves: int = Field(0, ge=0)
+    """0: no limit."""
+    grow_policy: Literal["depthwise", "lossguide"] = "depthwise"
+    eta: float = Field(0.1, gt=0, le=1)
+    subsample: float = Field(1.0, gt=0, le=1)
+    colsample: float = Field(1.0, gt=0, le=1)
+    """Share of the columns that each tree is grown from."""
+    min_child_weight: float = Field(1.0, ge=0)
+    gamma: float = Field(0.0, ge=0)
+    lambda_: float = Field(1.0, ge=0, alias="lambda")
+    alpha: float = Field(0.0, ge=0)
+    max_bin: int = Field(256, ge=2, le=65_536)
+    monotone: dict[str, Literal[-1, 1]] = Field(default_factory=dict)
+    """Columns whose larger values must not lower (1) or raise (-1) p: n_<number>, e_<slot>_rate, ..."""
+    seed: int = Field(42, ge=0, lt=2**31)
+    correction: Literal["prior", "weight"] = "prior"
+    """`prior` trains unweighted and corrects p; `weight` trains with the weights and is never corrected."""
+    warm_start: str | None = None
+    """Model id whose trees training goes on from."""
+    checkpoint_rounds: int = Field(25, ge=1)
+    """Trees of a chunk: each has a seed of its own and ends with a checkpoint that a rerun goes on from."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    memory_mb: int = Field(4096, ge=1)
+    """Of a rank's binned rows; more are kept on its disk."""
+    ranks: int | None = Field(None, ge=1)
+    """Tasks of the barrier stage; the slots there are, unless given."""
+
+    @model_validator(mode="after")
+    def _leaves_are_limited(self) -> XgboostSpec:
+        if not self.max_depth and not self.max_leaves:
+            raise misfit("max_depth 0 sets no limit: then max_leaves must", "max_leaves")
+        return self
+
+
+ModelSpec = Annotated[LogregSpec | XgboostSpec, Field(discriminator="kind")]
 
 
 class Calibration(Strict):
@@ -337,7 +394,21 @@ class Config(Strict):
             if not NAME.match(name):
                 raise misfit(f"model name {name!r}: only letters, digits and _ are allowed", "models", name)
             self._check_columns(spec.columns, "models", name, "columns")
+            if isinstance(spec, XgboostSpec) and spec.values == "encodings":
+                self._check_encoded(spec, "models", name)
         return self
+
+    def _check_encoded(self, spec: XgboostSpec, *where: str) -> None:
+        """Raises where a model eats encodings of values that `encode` does not count."""
+        if duration(spec.history) % duration(PERIOD[self.encodings.period]):
+            message = f"history {spec.history} is no whole number of {self.encodings.period}s (encodings.period)"
+            raise misfit(message, *where, "history")
+        for kind in ("slots", "crosses"):
+            asked, counted = getattr(spec.columns, kind), getattr(self.encodings, kind)
+            missing = [] if "all" in (asked, counted) else [one for one in asked if one not in counted]
+            if missing:
+                message = f"{missing[0]!r} is not counted: encodings.{kind} names {list(counted)}"
+                raise misfit(message, *where, "columns", kind)
 
     @model_validator(mode="after")
     def _encodings_fit(self) -> Config:
@@ -404,6 +475,13 @@ class Config(Strict):
                 f"score.output: missing; warehouse {self.warehouse!r} is a catalogue, so name a folder"
             )
         return f"{self.warehouse_path}/_scores/{ds}/{model_id}"
+
+    def reach(self, name: str) -> timedelta:
+        """So much time before a row is counted for what a model knows of its values; may be none."""
+        spec = self.models[name]
+        if not isinstance(spec, XgboostSpec) or spec.values != "encodings":
+            return timedelta()
+        return duration(spec.history) + duration(self.split.label_delay)
 
     @property
     def simulated(self) -> bool:

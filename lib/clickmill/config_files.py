@@ -118,7 +118,8 @@ def _explain(
 ) -> Iterable[str]:
     for item in error.errors():
         context = item.get("ctx", {})
-        path = (*_data_path(data, item["loc"]), *context.get("key", ()))
+        kind = ("kind",) if item["type"].startswith("union_tag") else ()
+        path = (*_data_path(data, item["loc"]), *context.get("key", ()), *kind)
         origin = next((origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins), "conf")
         key = ".".join(path) or "config"
         if item["type"] == "extra_forbidden":
@@ -127,11 +128,15 @@ def _explain(
             yield f"{origin}: {key}: unknown key, found {item['input']!r}{hint} (known keys: {', '.join(known)})"
         elif item["type"] == "missing":
             yield f"{origin}: {key}: missing, and it has no default"
+        elif kind:
+            allowed = re.findall("'([^']*)'", str(context.get("expected_tags")))
+            told = f"found {context['tag']!r}, allowed are {', '.join(allowed)}" if "tag" in context else "missing"
+            yield f"{origin}: {key}: {told}{nearest(str(context.get('tag', '')), allowed)}"
         else:
             message = item["msg"].removeprefix("Value error, ")
             found = "" if isinstance(item["input"], Mapping) else f"found {item['input']!r}: "
-            allowed = re.findall("'([^']*)'", str(context.get("expected") or context.get("expected_tags")))
-            yield f"{origin}: {key}: {found}{message}{nearest(str(context.get('tag', item['input'])), allowed)}"
+            allowed = re.findall("'([^']*)'", str(context.get("expected")))
+            yield f"{origin}: {key}: {found}{message}{nearest(str(item['input']), allowed)}"
 
 
 def _data_path(data: Any, loc: Sequence[int | str]) -> Iterable[str]:

@@ -140,6 +140,38 @@ class Encoded(NamedTuple):
     """In [0, 1]; NaN for a value never seen in the window, which is its own mark."""
 
 
+class Snapshot(NamedTuple):
+    """What was known of a slot's values at one moment: the form that travels with a model."""
+
+    hashes: Int32
+    """(v,) rising: the values seen in the window."""
+    impressions: Int64
+    """(v,)"""
+    clicks: Int64
+    """(v,)"""
+    totals: Int64
+    """(2,) impressions and clicks of the slot."""
+
+    @classmethod
+    def of(cls, history: History, period: int, window: int) -> Snapshot:
+        """What is known when `period` begins of the `window` periods before it."""
+        moment = np.full(len(history.hashes), period, np.int32)
+        impressions, clicks = history.before(np.asarray(history.hashes), moment, window)
+        seen = impressions > 0
+        totals = np.array([impressions.sum(), clicks.sum()], np.int64)
+        return cls(np.asarray(history.hashes)[seen], impressions[seen], clicks[seen], totals)
+
+    def encode(self, hashes: Int32, *, strength: float) -> Encoded:
+        """The encodings of n values; equal to those of the history at that moment."""
+        place = np.minimum(np.searchsorted(self.hashes, hashes), max(len(self.hashes) - 1, 0))
+        known = self.hashes[place] == hashes if len(self.hashes) else np.zeros(len(hashes), bool)
+        counts = [
+            np.where(known, column[place] if len(column) else 0, 0) for column in (self.impressions, self.clicks)
+        ]
+        q = self.totals[1] / self.totals[0] if self.totals[0] else np.nan
+        return encoded(counts[0], counts[1], q, strength=strength)
+
+
 def encode(history: History, hashes: Int32, periods: Int32, *, window: int, strength: float) -> Encoded:
     """The encodings of n values of a slot. periods: (n,) of the rows; strength: m > 0, in impressions."""
     impressions, clicks = history.before(hashes, periods, window)

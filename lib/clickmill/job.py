@@ -275,18 +275,20 @@ def _days(job: Job, cfg: Config, arguments: Arguments) -> tuple[date, ...]:
     assert arguments.ds is not None
     count = arguments.days
     if count is None:
-        count = window_days(cfg) if job.works_on == "window" else 1
+        count = window_days(cfg, arguments.models or tuple(cfg.models)) if job.works_on == "window" else 1
     return tuple(arguments.ds - timedelta(days=back) for back in reversed(range(count)))
 
 
-def window_days(cfg: Config) -> int:
-    """How many days the three stretches of the split touch where the last hour on `--ds` is the day's last.
+def window_days(cfg: Config, names: Sequence[str]) -> int:
+    """How many days the three stretches of the split touch where the last hour on `--ds` is the day's last, and
+    those before them that the models by these names look back to.
 
     Where it is not, train time begins within the day before these: training says so if that day is not there.
     """
     split = cfg.split
     whole = sum((duration(t) for t in (split.train, split.validation, split.test, split.label_delay)), timedelta())
-    return -(-(whole + 2 * duration(split.gap)) // timedelta(days=1))
+    reach = max((cfg.reach(name) for name in names), default=timedelta())
+    return -(-(whole + 2 * duration(split.gap) + reach) // timedelta(days=1))
 
 
 def names_of(text: str | None) -> tuple[str, ...]:

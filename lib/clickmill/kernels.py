@@ -6,14 +6,18 @@ checkout, and compiles again what was edited.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from clickmill.calibration import Calibrator
-from clickmill.config import LogregSpec
+from clickmill.config import LogregSpec, XgboostSpec
 from clickmill.config_files import load
+from clickmill.dataset import Dataset
+from clickmill.encoding import Counts, History, periods_of
 from clickmill.evaluate import worker as judge
 from clickmill.evaluate.cells import refinement
 from clickmill.evaluate.resampling import rank_edges
@@ -21,13 +25,16 @@ from clickmill.evaluate.slices import ByDay, Everything, Slices, Units
 from clickmill.evaluate.worker import Entry
 from clickmill.features.worker import FeatureSpec, featurize
 from clickmill.ingest import worker as ingest
-from clickmill.models.logreg import column_slots, feature_columns
+from clickmill.models.encoded import Encoder
+from clickmill.models.logreg import column_slots, feature_columns, hashes
 from clickmill.models.lookup import Lookup
+from clickmill.models.xgboost import Inputs
 from clickmill.sample.worker import keep_batches
 from clickmill.scoring import P_OUTSIDE, Outside
 from clickmill.simulate.worker import FIRST_DAY, World, block_rows
 from clickmill.train.logreg import worker as logreg
 from clickmill.train.ring import SoloRing
+from clickmill.train.xgboost import worker as trees
 
 ROWS = 2_000
 
@@ -62,7 +69,23 @@ def compile_ahead() -> None:
     fitted = logreg.fit(_Rows(_as_sent(sample), _as_sent(features)), SoloRing(), task)
     out = np.zeros(ROWS)
     Lookup(fitted.keys, model.bits).add_weights(np.zeros(ROWS, np.int32), fitted.weight, 0.0, out)
+    _grow(_as_sent(sample), _as_sent(features), dataset)
     _judge(_as_sent(features.append_column(P_OUTSIDE, pa.array(np.linspace(0.01, 0.3, ROWS)))))
+
+
+def _grow(sample: pa.RecordBatch, features: pa.RecordBatch, dataset: Dataset) -> None:
+    """A tree on one number and what was known of one slot's values."""
+    column = f"s_{dataset.slots[0]}"
+    micros = features.column("event_time").cast(pa.int64()).to_numpy()
+    counts = Counts.of(hashes(features, column), periods_of(micros, "hour"), features.column("label").to_numpy())
+    with tempfile.TemporaryDirectory() as folder:
+        History.of(counts).save(Path(folder, column))
+        encoder = Encoder((column,), "hour", window=2, strength=1.0, folder=folder)
+        encoder.arrays(int(micros[0]))
+        task = trees.Task(
+            XgboostSpec(kind="xgboost", rounds=1), Inputs((f"n_{dataset.numbers[0]}",), encoder=encoder)
+        )
+        trees.fit(_Rows(sample, features), SoloRing(), task)
 
 
 def _judge(rows: pa.RecordBatch) -> None:

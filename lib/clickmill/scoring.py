@@ -42,6 +42,9 @@ class Contender:
     """The end of its train stretch, naive UTC; None: not known."""
     chosen_until: datetime | None = None
     """The end of its validation stretch, on which its settings were chosen."""
+    histories: str = ""
+    """Folder of what was known of values before each row, for models that eat encodings; else the artifact's own
+    counts are taken."""
 
     def __post_init__(self) -> None:
         if self.correction == "prior" and self.keep_rate is None:
@@ -59,7 +62,8 @@ class Contender:
 
     def to_json(self) -> str:
         """What `from_json` reads."""
-        return json.dumps(asdict(self), default=datetime.isoformat)
+        own = {name: value for name, value in asdict(self).items() if name != "histories"}
+        return json.dumps(own, default=datetime.isoformat)
 
     @classmethod
     def from_json(cls, text: str) -> Contender:
@@ -79,7 +83,7 @@ class Contender:
 
     def model(self) -> Model:
         """The model, loaded once in a worker's life."""
-        return _load(self.artifact)
+        return _load(self.artifact, self.histories)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -119,5 +123,6 @@ class Outside(Contender):
 
 
 @lru_cache(maxsize=16)
-def _load(folder: str) -> Model:
-    return artifact.load(Path(folder))
+def _load(folder: str, histories: str) -> Model:
+    model = artifact.load(Path(folder))
+    return model.looking_up(histories) if histories else model

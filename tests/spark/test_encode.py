@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import judged_day
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 import running
 import stored
 
 from clickmill.config import Config
 from clickmill.encoding import History
+from clickmill.errors import MissingColumnsError
 
 if TYPE_CHECKING:
     from clickmill.tables import Tables
@@ -70,8 +72,8 @@ def test_a_day_that_is_made_again_replaces_its_own_counts_alone(tables: Tables) 
     assert sum(row["impressions"] for row in second if row["ds"] == DAYS[1]) == 700
 
 
-def test_histories_of_a_window_are_written_by_workers(tables: Tables, tmp_path: Path) -> None:
-    from clickmill.encode.driver import write_histories
+def test_histories_last_as_long_as_they_are_looked_up(tables: Tables) -> None:
+    from clickmill.histories.driver import histories
 
     judged_day.write_features(tables, LOG)
     encode(tables)
@@ -82,8 +84,14 @@ def test_histories_of_a_window_are_written_by_workers(tables: Tables, tmp_path: 
             "encodings": {"slots": "all"},
         }
     )
-    assert write_histories(tables, cfg, DAYS[:2], str(tmp_path)) == ("s_ad",)
-    history = History.open(tmp_path / "s_ad")
     before = LOG.filter(pc.is_in(LOG["ds"], pa.array(DAYS[:2])))
-    assert int(history.all_impressions[-1]) == before.num_rows
-    assert int(history.all_clicks[-1]) == pc.sum(before["label"]).as_py()
+    with histories(tables, cfg, ["s_ad"], DAYS[:2]) as folder:
+        history = History.open(Path(folder, "s_ad"))
+        assert int(history.all_impressions[-1]) == before.num_rows
+        assert int(history.all_clicks[-1]) == pc.sum(before["label"]).as_py()
+    assert not Path(folder).exists()
+    with (
+        pytest.raises(MissingColumnsError, match="s_site was not counted from 2026-01-08 to 2026-01-09"),
+        histories(tables, cfg, ["s_site"], DAYS[:2]),
+    ):
+        pass

@@ -25,7 +25,8 @@ from clickmill.models.logreg import LogregModel
 from clickmill.scoring import Contender
 from clickmill.split import Stretch, Stretches
 from clickmill.train import watch
-from clickmill.train.logreg.driver import lacking, train
+from clickmill.train.logreg.driver import train
+from clickmill.train.source import lacking
 
 if TYPE_CHECKING:
     from clickmill.tables import Tables

@@ -87,7 +87,10 @@ BAD = {
         r"models.lr.columns.crosses: the data set's crosses have no \('b', 'a'\)",
     ),
     "model's name": ("models.l-r={kind: logreg}", "models.l-r: model name 'l-r'"),
-    "kind of time": ("dataset.event_time.kind=colum", "'column', 'row_order'; did you mean 'column'"),
+    "kind of time": (
+        "dataset.event_time.kind=colum",
+        "'colum', allowed .* row_order; did you mean 'column'",
+    ),
     "no way to calibrate": ("calibration.methods=[]", "calibration.methods: found .*at least 1"),
     "unknown way to calibrate": ("calibration.methods=[plat]", "found 'plat': .*did you mean 'platt'"),
     "falling edges": ("features.edges=[3, 2]", "bucket edges must rise"),

@@ -45,6 +45,11 @@ def slot_column(name: str) -> str:
     return f"s_{name}"
 
 
+def number_column(name: str) -> str:
+    """Column of a number itself."""
+    return f"n_{name}"
+
+
 def cross_column(parts: tuple[str, ...]) -> str:
     """Column of a cross."""
     return "x_" + "_".join(parts)
@@ -65,7 +70,7 @@ def hash_columns(columns: Mapping[str, pa.Array], spec: FeatureSpec) -> dict[str
         out[cross_column(parts)] = pa.array(cross)
     for number in spec.numbers:
         values = columns[number].cast(pa.float32())
-        out[f"n_{number}"] = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float32()), values)
+        out[number_column(number)] = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float32()), values)
     return out
 
 

@@ -1,4 +1,5 @@
-"""Model artifacts: `<root>/<model_id>/<digest of content>/` with `model.json` and `weights.npz`. No pickle.
+"""Model artifacts: `<root>/<model_id>/<digest of content>/` with `model.json`, plain arrays in `weights.npz` and,
+of trees, XGBoost's own `trees.ubj`. No pickle.
 
 Written aside and renamed, so that a folder is whole or not there; a folder that is there is never
 overwritten, since its name is its content.
@@ -25,9 +26,11 @@ from numpy.typing import NDArray
 from clickmill.errors import ArtifactError, KeepRateError
 from clickmill.models.card import Card
 from clickmill.models.logreg import LogregModel
+from clickmill.models.xgboost import XgboostModel
 
 CARD = "model.json"
 WEIGHTS = "weights.npz"
+TREES = "trees.ubj"
 
 
 class Model(Protocol):
@@ -39,6 +42,14 @@ class Model(Protocol):
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of `features` that it needs, in order."""
+
+    @property
+    def encoded(self) -> tuple[str, ...]:
+        """Those of them whose values it eats encoded; none, of most kinds."""
+
+    def looking_up(self, folder: str) -> Model:
+        """The same model where rows are encoded by what the histories in a folder say was known before each; a
+        model that eats no encodings is itself."""
 
     def margins(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
         """(n,) logit of p_sampled (of p where `card.correction` is `weight`)."""
@@ -52,13 +63,22 @@ class Saved(NamedTuple):
     bytes: int
 
 
-KINDS: dict[str, Callable[[Card, Mapping[str, NDArray[Any]]], Model]] = {"logreg": LogregModel.from_arrays}
+Arrays = Mapping[str, NDArray[Any]]
+KINDS: dict[str, Callable[[Card, Arrays, bytes | None], Model]] = {
+    "logreg": LogregModel.from_files,
+    "xgboost": XgboostModel.from_files,
+}
 
 
-def save(root: str, card: Card, arrays: Mapping[str, NDArray[Any]]) -> Saved:
-    """Writes card and arrays under `<root>/<card.model_id>/<digest>/`. Raises ArtifactError outside the root."""
+def save(root: str, card: Card, arrays: Arrays, *, booster: bytes | None = None) -> Saved:
+    """Writes card, arrays and trees under `<root>/<card.model_id>/<digest>/`.
+
+    Raises ArtifactError outside the root.
+    """
     text = json.dumps(card.model_dump(mode="json"), indent=1, sort_keys=True).encode() + b"\n"
     files = {CARD: text, WEIGHTS: _npz(arrays)}
+    if booster is not None:
+        files[TREES] = booster
     digest = _digest(files)
     base = Path(root)
     folder = base / card.model_id / digest
@@ -87,6 +107,8 @@ def load(path: str | Path) -> Model:
     folder = Path(path)
     try:
         files = {name: (folder / name).read_bytes() for name in (CARD, WEIGHTS)}
+        if (folder / TREES).exists():
+            files[TREES] = (folder / TREES).read_bytes()
     except OSError as error:
         raise ArtifactError(f"{folder}: there is no artifact: {error}") from None
     if _digest(files) != folder.name:
@@ -99,7 +121,7 @@ def load(path: str | Path) -> Model:
         raise KeepRateError(f"{folder}: the model does not know its keep rate, so that its p cannot be corrected")
     if card.kind not in KINDS:
         raise ArtifactError(f"{folder / CARD}: kind {card.kind!r} is not known; known are {sorted(KINDS)}")
-    return KINDS[card.kind](card, _arrays(folder, files[WEIGHTS]))
+    return KINDS[card.kind](card, _arrays(folder, files[WEIGHTS]), files.get(TREES))
 
 
 def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:

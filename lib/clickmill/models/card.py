@@ -35,5 +35,8 @@ class Card(BaseModel):
     """Versions of the tables read, by name."""
     training: dict[str, Any]
     """Figures of the training: losses, iterations, seconds, rows."""
+    encodings: dict[str, Any] | None = None
+    """How values are encoded, of models that eat encodings: period, window, lag (in periods), strength, and
+    `as_of`, the time before which the artifact's own counts were made."""
     created_by: str
     """Version of the code."""

@@ -86,7 +86,7 @@ class LogregModel:
     intercept: float
 
     @classmethod
-    def from_arrays(cls, card: Card, arrays: Mapping[str, NDArray[Any]]) -> LogregModel:
+    def from_files(cls, card: Card, arrays: Mapping[str, NDArray[Any]], _: bytes | None = None) -> LogregModel:
         """Raises ArtifactError where an array is missing or has another type or length."""
         keys = key_array(LogregSpec.model_validate(card.spec))
         wanted = {keys: np.uint32, "weight": np.float64, "unseen": np.float64, "intercept": np.float64}
@@ -111,6 +111,15 @@ class LogregModel:
     def columns(self) -> tuple[str, ...]:
         """The columns of `features` that `margins` needs."""
         return feature_columns(self.spec, self._dataset)
+
+    @property
+    def encoded(self) -> tuple[str, ...]:
+        """None: it eats values by their hashes."""
+        return ()
+
+    def looking_up(self, folder: str) -> LogregModel:  # noqa: ARG002  (a Model's)
+        """Itself: it looks nothing up."""
+        return self
 
     def margins(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
         """logit of p_sampled of each of n rows, (n,); of p where `card.correction` is `weight`."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 from clickmill.calibration import Calibrator, logistic, prior_correction
 from clickmill.dataset import Dataset
 from clickmill.errors import ArtifactError
-from clickmill.features.worker import FeatureSpec, cross_column, hash_columns, slot_column
+from clickmill.features.worker import FeatureSpec, cross_column, hash_columns, number_column, slot_column
 from clickmill.ingest import values
 from clickmill.models import artifact
 from clickmill.models.artifact import Model
@@ -52,12 +52,14 @@ class Scorer:
 
     @cached_property
     def spec(self) -> FeatureSpec:
-        """The slots, numbers and crosses that the model eats, alone or in crosses, in the data set's order."""
+        """The slots, numbers and crosses that the model eats, alone, crossed or raw, in the data set's order."""
         card, dataset, columns = self.model.card, self.dataset, self.model.columns
         crosses = tuple(parts for parts in dataset.crosses if cross_column(parts) in columns)
         crossed = {part for parts in crosses for part in parts}
         eaten = [
-            name for name in (*dataset.slots, *dataset.numbers) if name in crossed or slot_column(name) in columns
+            name
+            for name in (*dataset.slots, *dataset.numbers)
+            if name in crossed or slot_column(name) in columns or number_column(name) in columns
         ]
         numbers = tuple(name for name in dataset.numbers if name in eaten)
         edges = tuple(tuple(card.number_edges.get(name, card.edges)) for name in numbers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -30,6 +30,27 @@ def report(rank: int, kind: str, *, value: Any = None, data: bytes | None = None
     """One row; `value` is anything that JSON holds."""
     row = {"rank": rank, "kind": kind, "value": json.dumps(value), "data": data}
     return pa.RecordBatch.from_pylist([row], schema=SCHEMA)
+
+
+PIECE_BYTES = 4 * 2**20
+
+
+def pieces(rank: int, kind: str, content: bytes) -> Iterator[pa.RecordBatch]:
+    """Bytes as rows of one kind, none of them large."""
+    for start in range(0, len(content), PIECE_BYTES):
+        yield report(rank, kind, data=content[start : start + PIECE_BYTES])
+
+
+def collected(rows: Iterable[Row]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The figures that rows of one rank tell, and the bytes of each kind put together."""
+    figures: dict[str, Any] = {}
+    found: dict[str, bytearray] = {}
+    for row in rows:
+        if row.kind == "figures":
+            figures = dict(row.value)
+        elif row.data is not None:
+            found.setdefault(row.kind, bytearray()).extend(row.data)
+    return figures, {kind: bytes(content) for kind, content in found.items()}
 
 
 class RankFailedError(Exception):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clickmill.models.trees import import_xgboost
 
 TIMEOUT_S = 1800
 """How long a rank waits for a neighbour that is alive (it may still be reading); a dead one is noticed at once."""
@@ -68,7 +68,7 @@ def join(rank: int, size: int, address: Mapping[str, Any]) -> Iterator[Ring]:
     if size == 1:
         yield SoloRing()
         return
-    _import_xgboost()
+    import_xgboost()
     from xgboost import collective
     from xgboost.core import XGBoostError
 
@@ -100,20 +100,9 @@ def met(place: Path, address: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(place.read_text(encoding="utf-8")))
 
 
-def _import_xgboost() -> None:
-    """Without what xgboost would load for its estimators, scikit-learn and pandas: a rank starts 2 s earlier."""
-    if "xgboost" in sys.modules or "sklearn" in sys.modules:
-        return
-    sys.modules["sklearn"] = cast(ModuleType, None)  # as if it were not installed
-    try:
-        import xgboost  # noqa: F401
-    finally:
-        del sys.modules["sklearn"]
-
-
 def start_tracker(size: int, host: str) -> tuple[Any, dict[str, Any]]:
     """A tracker for `size` ranks bound to `host`, and the address to join at. Keep it until all have left."""
-    _import_xgboost()
+    import_xgboost()
     from xgboost.tracker import RabitTracker
 
     tracker = RabitTracker(n_workers=size, host_ip=host, sortby="task")

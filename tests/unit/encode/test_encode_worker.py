@@ -14,6 +14,7 @@ import pytest
 from clickmill.encode import worker
 from clickmill.encoding import Counts, History, encode, periods_of
 from clickmill.errors import MissingColumnsError
+from clickmill.histories import worker as histories
 
 DAYS = (date(2026, 1, 1), date(2026, 1, 2))
 COLUMNS = ("s_site", "x_site_ad")
@@ -90,8 +91,8 @@ def test_a_day_that_was_made_with_other_crosses_is_refused() -> None:
 
 def test_histories_from_stored_counts_say_what_the_rows_say(tmp_path: Path) -> None:
     stored = counted([features()], "hour")
-    parcels = worker.by_slot(iter(stored.to_batches(max_chunksize=77)), period="hour")
-    told = worker.histories(parcels, folder=str(tmp_path))
+    parcels = histories.by_slot(iter(stored.to_batches(max_chunksize=77)), period="hour")
+    told = histories.histories(parcels, folder=str(tmp_path))
     assert [name for batch in told for name in batch.column("slot").to_pylist()] == sorted(COLUMNS)
     rows = features()
     micros = rows.column("event_time").cast(pa.int64()).to_numpy()
@@ -103,6 +104,8 @@ def test_histories_from_stored_counts_say_what_the_rows_say(tmp_path: Path) -> N
         for one, other in zip(exact, found, strict=True):
             np.testing.assert_array_equal(one, other)
     assert {path.name for path in tmp_path.iterdir()} == set(COLUMNS), "nothing is left aside"
-    again = list(worker.histories(worker.by_slot(iter(stored.to_batches()), period="hour"), folder=str(tmp_path)))
+    again = list(
+        histories.histories(histories.by_slot(iter(stored.to_batches()), period="hour"), folder=str(tmp_path))
+    )
     assert len(again) == 2, "a task that is tried again finds its own folder there"
     assert {path.name for path in tmp_path.iterdir()} == set(COLUMNS)

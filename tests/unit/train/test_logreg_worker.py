@@ -21,9 +21,11 @@ from clickmill.calibration import prior_correction
 from clickmill.errors import DegenerateLabelsError, KeepRateError, NoRowsError
 from clickmill.hashing import rare_hash, to_index
 from clickmill.models.logreg import key_bits
+from clickmill.train import report
 from clickmill.train.logreg import worker
 from clickmill.train.logreg.say import warn_of
 from clickmill.train.logreg.worker import Fitted, WarmStart, fit
+from clickmill.train.report import Row
 from clickmill.train.ring import SoloRing
 
 
@@ -287,11 +289,12 @@ def test_extreme_margins_stay_finite() -> None:
 
 
 def test_a_model_comes_back_whole_from_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "CHUNK_BYTES", 256)
+    monkeypatch.setattr(report, "PIECE_BYTES", 256)
     fitted = fit(Held([log(1000)]), SoloRing(), task(min_count=2))
-    rows = [row for batch in worker.rows_of(fitted, 0) for row in batch.to_pylist()]
+    told = [row for batch in worker.rows_of(fitted, 0) for row in batch.to_pylist()]
+    rows = [Row(row["rank"], row["kind"], json.loads(row["value"]), row["data"]) for row in told]
     assert len(rows) > 10
-    back = worker.fitted_from((row["kind"], json.loads(row["value"]), row["data"]) for row in rows)
+    back = worker.fitted_from(rows)
     for name in worker.PARTS:
         np.testing.assert_array_equal(getattr(back, name), getattr(fitted, name))
     assert (back.intercept, back.keep_rate, back.figures) == (fitted.intercept, fitted.keep_rate, fitted.figures)

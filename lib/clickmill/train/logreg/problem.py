@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clickmill.errors import DegenerateLabelsError, NoRowsError
 from clickmill.train.logreg import kernels
 from clickmill.train.logreg.rows import Rows
 from clickmill.train.ring import Ring, gather
+from clickmill.train.sampled import require_both_labels
 
 Doubles = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class Problem:
         self.totals = Totals(float(total[0]), float(total[1]), int(total[2]), int(total[3]))
         self.residual = np.empty(len(rows))
         self.curvature = np.empty(len(rows))
-        self._check()
+        require_both_labels("logreg", self.totals.rows, self.totals.clicks)
 
     def zeros(self) -> Doubles:
         """A vector's slice that this rank owns: the intercept is the first number of rank 0's."""
@@ -99,15 +99,6 @@ class Problem:
             start += len(block)
         own: Doubles = self.ring.sum(whole)[self.low : self.high] / self.totals.weight
         return own
-
-    def _check(self) -> None:
-        totals = self.totals
-        if totals.rows == 0:
-            raise NoRowsError("logreg: the training stretch has no rows")
-        if totals.clicks in (0, totals.rows):
-            raise DegenerateLabelsError(
-                f"logreg: all {totals.rows} training labels are {int(totals.clicks > 0)}: nothing to learn"
-            )
 
     def base_margin(self) -> float:
         """The logit of the weighted click rate."""

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clickmill.errors import MissingColumnsError
 from clickmill.hashing import to_index
 from clickmill.models.logreg import hashes, rare_index
 from clickmill.models.lookup import Lookup
 from clickmill.train.logreg import kernels
 from clickmill.train.ring import Ring, gather_uneven
+from clickmill.train.sampled import numbers
 
 DENSE_BITS = 22
 """Up to here occurrences are counted in a table of 2^bits; above, as sorted lists of what is there."""
@@ -87,14 +87,6 @@ def load(batches: Iterable[pa.RecordBatch], columns: Sequence[str], bits: int) -
         rates.update(np.unique(numbers(batch, "keep_rate")).tolist())
     empty = [np.empty(0)]
     return Rows(blocks, np.concatenate(labels or empty), np.concatenate(weights or empty), tuple(sorted(rates)))
-
-
-def numbers(batch: pa.RecordBatch, column: str) -> Doubles:
-    """A column as (n,) float64. Raises MissingColumnsError where it has nulls."""
-    values = batch.column(column)
-    if values.null_count:
-        raise MissingColumnsError(f"sample: column {column} is null in {values.null_count} rows")
-    return np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
 
 
 def find_active(rows: Rows, ring: Ring, *, slots: Sequence[str], bits: int, min_count: int) -> Active:

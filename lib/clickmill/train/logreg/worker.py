@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from clickmill.config import LogregSpec
-from clickmill.errors import KeepRateError, NoRowsError
+from clickmill.errors import NoRowsError
 from clickmill.models.logreg import key_array, key_bits
 from clickmill.models.lookup import Lookup
-from clickmill.sampling import single_keep_rate
+from clickmill.train.clock import Clock
 from clickmill.train.logreg import kernels, solver
 from clickmill.train.logreg.problem import Doubles, Problem
-from clickmill.train.logreg.rows import Active, Rows, cells, find_active, load, numbers
+from clickmill.train.logreg.rows import Active, cells, find_active, load
 from clickmill.train.logreg.solver import Penalty, Solution
-from clickmill.train.ring import Ring, gather_uneven
-
-Batches = Iterable[pa.RecordBatch]
-
-
-class Source(Protocol):
-    """Where a rank's rows come from. Training rows are read once, the first of validation perhaps twice."""
-
-    def training(self) -> Batches:
-        """Batches with the hash columns, `label`, `weight`, `keep_rate`."""
-
-    def validation(self) -> Batches:
-        """Batches at full traffic with the hash columns and `label`."""
+from clickmill.train.report import Row, collected, pieces, report
+from clickmill.train.ring import Ring
+from clickmill.train.sampled import Batches, Source, keep_rate_of, normalized, numbers, told
+from clickmill.train.watch import Say
 
 
 @dataclass(frozen=True)
@@ -70,22 +60,6 @@ class Fitted:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-class Clock:
-    """Seconds spent in each phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def done(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + now - self._last, 4)
-        self._last = now
-
-
-Say = Callable[[str], None]
-
-
 def fit(source: Source, ring: Ring, task: Task, *, say: Say | None = None) -> Fitted:
     """Trains on this rank's rows together with the other ranks; every rank gets the same model.
 
@@ -97,9 +71,9 @@ def fit(source: Source, ring: Ring, task: Task, *, say: Say | None = None) -> Fi
     strengths = sorted(spec.l2 if isinstance(spec.l2, tuple) else (spec.l2,), reverse=True)
     if len(strengths) > 1:
         _require_validation(source, ring, strengths)
-    rows = load(_told(source.training(), say), task.columns, key_bits(spec))
+    rows = load(told(source.training(), say), task.columns, key_bits(spec))
     clock.done("read")
-    keep_rate = _keep_rate(rows, ring, spec)
+    keep_rate = keep_rate_of(rows.keep_rates, rows.label, rows.weight, ring, spec.correction)
     active = find_active(rows, ring, slots=task.slots, bits=spec.bits, min_count=spec.min_count)
     for block in rows.cells:
         active.relabel(block)
@@ -140,16 +114,6 @@ def _require_validation(source: Source, ring: Ring, strengths: list[float]) -> N
         )
 
 
-def _told(batches: Batches, say: Say | None) -> Batches:
-    """The batches; how many of this rank's rows have been read is said after each."""
-    total = 0
-    for batch in batches:
-        yield batch
-        total += batch.num_rows
-        if say is not None:
-            say(f"{total} rows read by the first rank")
-
-
 def _path(
     problem: Problem, theta: Doubles, strengths: list[float], spec: LogregSpec, reference: float, say: Say | None
 ) -> list[tuple[float, Solution]]:
@@ -172,18 +136,6 @@ def _path(
 def _tell(say: Say, l2: float, reference: float, iteration: int, objective: float, norm: float) -> None:
     share = norm / max(reference, 1e-300)
     say(f"l2 {l2:g}: iteration {iteration}, objective {objective:.6f}, gradient {share:.1e} of the base rate's")
-
-
-def _keep_rate(rows: Rows, ring: Ring, spec: LogregSpec) -> float:
-    """The keep rate of all ranks' rows; under `weight` mixed rates are one average. Raises KeepRateError."""
-    rates = np.unique(gather_uneven(ring, np.array(rows.keep_rates, np.float64))).tolist()
-    if not rates or spec.correction == "prior":
-        return single_keep_rate(rates) if rates else 1.0  # no rows at all: told by Problem
-    if not all(0 < rate <= 1 for rate in rates):
-        raise KeepRateError(f"keep rates must lie in (0, 1], found {rates}")
-    kept = rows.label == 0
-    number, weight = ring.sum(np.array([kept.sum(), rows.weight[kept].sum()]))
-    return float(rates[0]) if len(rates) == 1 else float(number / weight)
 
 
 def _base(problem: Problem) -> tuple[float, float]:
@@ -229,7 +181,7 @@ class Judged(NamedTuple):
             "validation_rows": int(self.weight),
             "validation_clicks": int(self.clicks),
             "validation_log_loss": loss,
-            "validation_ne": _normalized(loss, self.clicks / self.weight),
+            "validation_ne": normalized(loss, self.clicks / self.weight),
             "per_l2": [a | {"validation_log_loss": float(b)} for a, b in zip(tried, self.losses, strict=True)],
         }
 
@@ -258,12 +210,7 @@ def _training_ne(problem: Problem, margins: Doubles, shift: float) -> tuple[floa
     moved, scratch, other = margins + shift, np.empty(len(rows)), np.empty(len(rows))
     loss = kernels.line(moved, moved, 0.0, rows.label, rows.weight, scratch, other)[0]
     loss, weight, clicks = problem.ring.sum(np.array([loss, rows.weight.sum(), rows.weight @ rows.label]))
-    return float(loss / weight), _normalized(float(loss / weight), float(clicks / weight))
-
-
-def _normalized(loss: float, q: float) -> float | None:
-    """Log-loss over the entropy of the click rate q; None where all labels agree."""
-    return loss / -(q * math.log(q) + (1 - q) * math.log1p(-q)) if 0 < q < 1 else None
+    return float(loss / weight), normalized(float(loss / weight), float(clicks / weight))
 
 
 def _fitted(whole: Doubles, active: Active, spec: LogregSpec, keep_rate: float) -> Fitted:
@@ -306,39 +253,28 @@ def _figures(
     }
 
 
-CHUNK_BYTES = 4 * 2**20
 PARTS = ("keys", "weight", "unseen")
 
 
 def rows_of(fitted: Fitted, rank: int) -> Iterator[pa.RecordBatch]:
-    """Rank 0's model as rows (`train.driver.REPORT`), arrays cut into pieces; other ranks say they are done."""
-    from clickmill.train.report import report
-
+    """Rank 0's model as report rows; other ranks say they are done."""
     if rank:
         yield report(rank, "done")
         return
     figures = fitted.figures | {"intercept": fitted.intercept, "keep_rate": fitted.keep_rate}
     yield report(rank, "figures", value=figures)
     for name in PARTS:
-        content = getattr(fitted, name).tobytes()
-        for start in range(0, len(content), CHUNK_BYTES):
-            yield report(rank, name, data=content[start : start + CHUNK_BYTES])
+        yield from pieces(rank, name, getattr(fitted, name).tobytes())
 
 
-def fitted_from(rows: Iterable[tuple[str, Any, bytes | None]]) -> Fitted:
-    """The model from rank 0's rows (kind, value, data) in their order."""
-    arrays: dict[str, bytearray] = {name: bytearray() for name in PARTS}
-    figures: dict[str, Any] = {}
-    for kind, value, data in rows:
-        if kind == "figures":
-            figures = dict(value)
-        elif data is not None:
-            arrays[kind] += data
+def fitted_from(rows: Iterable[Row]) -> Fitted:
+    """The model from rank 0's rows in their order."""
+    figures, content = collected(rows)
     intercept, keep_rate = figures.pop("intercept"), figures.pop("keep_rate")
     return Fitted(
-        np.frombuffer(bytes(arrays["keys"]), np.uint32),
-        np.frombuffer(bytes(arrays["weight"]), np.float64),
-        np.frombuffer(bytes(arrays["unseen"]), np.float64),
+        np.frombuffer(content.get("keys", b""), np.uint32),
+        np.frombuffer(content.get("weight", b""), np.float64),
+        np.frombuffer(content.get("unseen", b""), np.float64),
         intercept,
         keep_rate,
         figures,
