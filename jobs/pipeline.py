@@ -18,13 +18,14 @@ from clickmill.jobs import (
     promote,
     simulate,
     train_logreg,
+    train_trees_logreg,
     train_xgboost,
 )
 from clickmill.publish import publish
 from clickmill.staleness import stale_runs
 
 DAY_JOBS = (simulate.JOB, ingest.JOB, build_features.JOB, downsample.JOB)
-TRAINING = {"logreg": train_logreg.JOB, "xgboost": train_xgboost.JOB}
+TRAINING = {"logreg": train_logreg.JOB, "xgboost": train_xgboost.JOB, "trees_logreg": train_trees_logreg.JOB}
 
 
 def main(run: Run) -> None:

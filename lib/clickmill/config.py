@@ -154,7 +154,7 @@ class Columns(Strict):
 class LogregSpec(Strict):
     """Hashed logistic regression; see `clickmill.train.logreg`."""
 
-    kind: Literal["logreg"]
+    kind: Literal["logreg"] = "logreg"
     columns: Columns = Columns()
     bits: int = Field(22, ge=18, le=32)
     """Weights are indexed by the lowest `bits` bits of a feature's hash."""
@@ -187,7 +187,7 @@ class XgboostSpec(Strict):
 
     model_config = pydantic.ConfigDict(serialize_by_alias=True)
 
-    kind: Literal["xgboost"]
+    kind: Literal["xgboost"] = "xgboost"
     columns: Columns = Columns()
     """Slots and crosses whose values are eaten (`all`: those that `encodings` counts), and raw numbers."""
     values: Literal["encodings", "hashes"] = "encodings"
@@ -236,7 +236,42 @@ class XgboostSpec(Strict):
         return self
 
 
-ModelSpec = Annotated[LogregSpec | XgboostSpec, Field(discriminator="kind")]
+class TreesLogregSpec(Strict):
+    """A logistic regression on hashed values and on the leaves that trees put a row into (He et al. 2014)."""
+
+    model_config = pydantic.ConfigDict(serialize_by_alias=True)
+
+    kind: Literal["trees_logreg"] = "trees_logreg"
+    trees: XgboostSpec = XgboostSpec()
+    linear: LogregSpec = LogregSpec()
+    linear_time: Some = "1d"
+    """The end of train time, which the linear part is trained on; the trees are trained on what is before it, so
+    that they have not seen the labels of the rows whose leaves are weighed."""
+
+    @property
+    def correction(self) -> Literal["prior", "weight"]:
+        """That of both parts."""
+        return self.linear.correction
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> TreesLogregSpec:
+        if self.trees.correction != self.linear.correction:
+            message = f"{self.trees.correction}, and that of the linear part is {self.linear.correction}"
+            raise misfit(message, "trees", "correction")
+        if self.linear.warm_start is not None:
+            raise misfit("not for weights of leaves, which are new ones in every model", "linear", "warm_start")
+        return self
+
+
+ModelSpec = Annotated[LogregSpec | XgboostSpec | TreesLogregSpec, Field(discriminator="kind")]
+Part = LogregSpec | XgboostSpec
+
+
+def parts(spec: ModelSpec) -> dict[tuple[str, ...], Part]:
+    """What a model is made of, by the keys that stand before it: itself, or trees and linear."""
+    if isinstance(spec, TreesLogregSpec):
+        return {("trees",): spec.trees, ("linear",): spec.linear}
+    return {(): spec}
 
 
 class Calibration(Strict):
@@ -393,9 +428,13 @@ class Config(Strict):
         for name, spec in self.models.items():
             if not NAME.match(name):
                 raise misfit(f"model name {name!r}: only letters, digits and _ are allowed", "models", name)
-            self._check_columns(spec.columns, "models", name, "columns")
-            if isinstance(spec, XgboostSpec) and spec.values == "encodings":
-                self._check_encoded(spec, "models", name)
+            for where, part in parts(spec).items():
+                self._check_columns(part.columns, "models", name, *where, "columns")
+                if isinstance(part, XgboostSpec) and part.values == "encodings":
+                    self._check_encoded(part, "models", name, *where)
+            if isinstance(spec, TreesLogregSpec) and duration(spec.linear_time) >= duration(self.split.train):
+                message = f"{spec.linear_time} leaves no time for the trees: split.train is {self.split.train}"
+                raise misfit(message, "models", name, "linear_time")
         return self
 
     def _check_encoded(self, spec: XgboostSpec, *where: str) -> None:
@@ -478,10 +517,10 @@ class Config(Strict):
 
     def reach(self, name: str) -> timedelta:
         """So much time before a row is counted for what a model knows of its values; may be none."""
-        spec = self.models[name]
-        if not isinstance(spec, XgboostSpec) or spec.values != "encodings":
-            return timedelta()
-        return duration(spec.history) + duration(self.split.label_delay)
+        for part in parts(self.models[name]).values():
+            if isinstance(part, XgboostSpec) and part.values == "encodings":
+                return duration(part.history) + duration(self.split.label_delay)
+        return timedelta()
 
     @property
     def simulated(self) -> bool:

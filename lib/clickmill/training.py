@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from clickmill.job import Run
 from clickmill.train.source import lacking
 
-Row = Mapping[str, Any]
+Figures = Mapping[str, Any]
 
 
 def train_all(
@@ -16,10 +17,10 @@ def train_all(
     kind: str,
     train: Callable[..., dict[str, Any]],
     *,
-    words: Callable[[Row], str],
-    warn_of: Callable[[Row], Iterable[str]],
+    words: Callable[[Figures], str],
+    warn_of: Callable[[Figures], Iterable[str]],
 ) -> None:
-    """Trains the run's models of a kind; says how it went in `words`, and all that `warn_of` tells of."""
+    """Trains the run's models of a kind; says of its figures what `words` and `warn_of` make of them."""
     stretches = run.stretches()
     names = [name for name in run.models if run.cfg.models[name].kind == kind]
     for text in lacking(run.tables, stretches.train) if names else ():
@@ -30,8 +31,10 @@ def train_all(
         row = train(
             run.tables, run.cfg, name=name, ds=run.ds, stretches=stretches, dry_run=run.dry_run, say=run.say
         )
-        for text in (words(row), *warn_of(row)):
-            run.say(text)
+        figures = json.loads(row["training"])
+        run.say(f"{name}: {words(figures)}; {row['seconds']:.1f} s")
+        for text in warn_of(figures):
+            run.say(f"warning: {name}: {text}")
         run.tables.write("models", [row], replace={"ds": run.ds, "name": name})
         run.count(rows_in=row["rows"], rows_out=1)
         trained.append(row)

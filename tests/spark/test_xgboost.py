@@ -13,12 +13,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import counted_days
 import judged_day
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import running
+from counted_days import DAYS, LOG, TEST
 from pyspark import cloudpickle
 
 from clickmill import reader
@@ -44,34 +46,16 @@ if TYPE_CHECKING:
     from clickmill.tables import Tables
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers have no tests on their path
-DAYS = judged_day.days(4)
-LOG = judged_day.features(DAYS, 6000)
-TEST = LOG.filter(pc.equal(LOG["ds"], pa.scalar(DAYS[3]))).combine_chunks().to_batches()[0]
 
 
 def config(tables: Tables, **spec: Any) -> Config:
     known = {"kind": "xgboost", "history": "2d", "rounds": 20, "max_depth": 3, "ranks": 2, "checkpoint_rounds": 5}
-    return Config.model_validate(
-        {
-            "dataset": judged_day.DATASET.model_dump(),
-            "warehouse": tables.warehouse,
-            "sampling": {"keep_rate": 0.5},
-            "split": {"train": "1d"},
-            "models": {"trees": known | spec},
-        }
-    )
+    return counted_days.config(tables, trees=known | spec)
 
 
 @pytest.fixture
 def made(tables: Tables) -> Tables:
-    """A warehouse with features, sample and encodings of four days, as a later run sees it."""
-    from clickmill.jobs import downsample, encode
-    from clickmill.tables import Tables as Fresh
-
-    judged_day.write_features(tables, LOG)
-    for job in (downsample.JOB, encode.JOB):
-        running.run(Fresh(tables.spark, tables.warehouse, run_id=job.name), job, config(tables), DAYS)
-    return Fresh(tables.spark, tables.warehouse, run_id="run-of-the-test")
+    return counted_days.prepared(tables)
 
 
 def trained(tables: Tables, **spec: Any) -> dict[str, Any]:

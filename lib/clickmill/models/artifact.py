@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from clickmill.errors import ArtifactError, KeepRateError
 from clickmill.models.card import Card
 from clickmill.models.logreg import LogregModel
+from clickmill.models.trees_logreg import TreesLogregModel
 from clickmill.models.xgboost import XgboostModel
 
 CARD = "model.json"
@@ -67,6 +68,7 @@ Arrays = Mapping[str, NDArray[Any]]
 KINDS: dict[str, Callable[[Card, Arrays, bytes | None], Model]] = {
     "logreg": LogregModel.from_files,
     "xgboost": XgboostModel.from_files,
+    "trees_logreg": TreesLogregModel.from_files,
 }
 
 

@@ -84,16 +84,25 @@ class LogregModel:
     weight: NDArray[np.float64]
     unseen: NDArray[np.float64]
     intercept: float
+    leaves: tuple[str, ...] = ()
+    """Hash columns beside those of `features`: the leaves of trees."""
 
     @classmethod
-    def from_files(cls, card: Card, arrays: Mapping[str, NDArray[Any]], _: bytes | None = None) -> LogregModel:
+    def from_files(
+        cls,
+        card: Card,
+        arrays: Mapping[str, NDArray[Any]],
+        _: bytes | None = None,
+        *,
+        leaves: tuple[str, ...] = (),
+    ) -> LogregModel:
         """Raises ArtifactError where an array is missing or has another type or length."""
         keys = key_array(LogregSpec.model_validate(card.spec))
         wanted = {keys: np.uint32, "weight": np.float64, "unseen": np.float64, "intercept": np.float64}
         found = {name: (str(array.dtype), array.ndim) for name, array in arrays.items()}
         if found != {name: (np.dtype(kind).name, 1) for name, kind in wanted.items()}:
             raise ArtifactError(f"{card.model_id}: such a logreg has the arrays {list(wanted)}, found {found}")
-        model = cls(card, arrays[keys], arrays["weight"], arrays["unseen"], float(arrays["intercept"][0]))
+        model = cls(card, arrays[keys], arrays["weight"], arrays["unseen"], float(arrays["intercept"][0]), leaves)
         if len(model.weight) != len(model.keys) or len(model.unseen) != len(model.columns):
             raise ArtifactError(
                 f"{card.model_id}: {len(model.keys)} keys with {len(model.weight)} weights, "
@@ -109,8 +118,8 @@ class LogregModel:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns of `features` that `margins` needs."""
-        return feature_columns(self.spec, self._dataset)
+        """The columns that `margins` needs: of `features`, and of leaves."""
+        return (*feature_columns(self.spec, self._dataset), *self.leaves)
 
     @property
     def encoded(self) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ def _model(model_id: str, trained: Row | None, method: str | None, metrics: list
         kind=trained.get("kind") or "unknown",
         keep_rate=trained.get("keep_rate"),
         seconds=trained.get("seconds"),
-        bits=spec.get("bits"),
+        bits=spec.get("linear", spec).get("bits"),
         calibration=method,
         n=seen["n"] or 0,
         clicks=seen["clicks"] or 0,

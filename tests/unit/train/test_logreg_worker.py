@@ -228,7 +228,7 @@ def test_an_l2_that_did_not_converge_and_lost_is_named() -> None:
     assert figures["l2"] == 3e-2
     assert figures["converged"]
     assert [found["converged"] for found in figures["per_l2"]] == [True, False]
-    (warning,) = warn_of({"name": "lr", "training": json.dumps(figures)})
+    (warning,) = warn_of(figures)
     assert "l2 0.03 was chosen against 1e-09, which did not converge" in warning
 
 

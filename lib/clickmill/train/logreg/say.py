@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 
-def words(row: Mapping[str, Any]) -> str:
+def words(figures: Mapping[str, Any]) -> str:
     """What was trained on, and how well it went."""
-    figures = json.loads(row["training"])
     judged = figures["validation_ne"]
     return (
-        f"{row['name']}: {figures['rows']} rows, {figures['clicks']} clicks, {figures['non_zeros']} weights, "
+        f"{figures['rows']} rows, {figures['clicks']} clicks, {figures['non_zeros']} weights, "
         f"l2 {figures['l2']:g}; {figures['stopped']} after {figures['iterations']} iterations; "
-        f"train NE {figures['train_ne']:.4f}, validation NE {'unknown' if judged is None else f'{judged:.4f}'}; "
-        f"{row['seconds']:.1f} s"
+        f"train NE {figures['train_ne']:.4f}, validation NE {'unknown' if judged is None else f'{judged:.4f}'}"
     )
 
 
-def warn_of(row: Mapping[str, Any]) -> list[str]:
+def warn_of(figures: Mapping[str, Any]) -> list[str]:
     """What a careful person would not like to have overlooked."""
-    figures = json.loads(row["training"])
     warnings = []
     if not figures["converged"]:
         left = figures["gradient_norm"] / figures["base_gradient_norm"]
         warnings.append(
-            f"warning: {row['name']} did not converge ({figures['stopped']}), {figures['iterations']} iterations, "
+            f"did not converge ({figures['stopped']}), {figures['iterations']} iterations, "
             f"a gradient of {left:.1e} of the base rate's; "
             "raise max_iterations or l2"
         )
@@ -37,9 +33,9 @@ def warn_of(row: Mapping[str, Any]) -> list[str]:
     ]
     if rivals:
         warnings.append(
-            f"warning: {row['name']}: l2 {figures['l2']:g} was chosen against {', '.join(rivals)}, which did not "
+            f"l2 {figures['l2']:g} was chosen against {', '.join(rivals)}, which did not "
             "converge; raise max_iterations"
         )
     if not figures["validation_rows"]:
-        warnings.append(f"warning: {row['name']}: validation time has no rows, so its NE there is unknown")
+        warnings.append("validation time has no rows, so its NE there is unknown")
     return warnings

@@ -6,13 +6,15 @@ import ctypes
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from clickmill import __version__
 from clickmill.config import PERIOD, Config, XgboostSpec, digest, duration
@@ -30,9 +32,29 @@ from clickmill.train.watch import Say
 from clickmill.train.xgboost import worker
 from clickmill.train.xgboost.checkpoint import Checkpoint
 from clickmill.train.xgboost.warm import start_of
-from clickmill.train.xgboost.worker import Task
+from clickmill.train.xgboost.worker import Fitted, Task
 
 CHECKPOINTS = ".checkpoints"
+
+
+@dataclass
+class Grown:
+    """Trained trees, and how rows are encoded for them as long as histories last."""
+
+    fitted: Fitted
+    inputs: Inputs
+    figures: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    """The counts that travel with the model."""
+    read: tuple[str, ...]
+    """Tables."""
+    encodings: dict[str, Any] | None
+    """See `Card.encodings`."""
+    checkpoints: Path
+
+    def forget(self) -> None:
+        """Removes the checkpoints, once the model is saved."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 def train(
@@ -55,22 +77,52 @@ def train(
     """
     spec, start = cfg.models[name], time.perf_counter()
     assert isinstance(spec, XgboostSpec)
-    ranks = driver.ranks_for(tables.spark, spec.ranks)
     tell = None if say is None else partial(_say_of, say, name)
+    with grown(tables, cfg, spec, name=name, ds=ds, stretches=stretches, dry_run=dry_run, say=tell) as found:
+        outcome = Outcome(
+            found.fitted.keep_rate,
+            found.figures,
+            found.arrays,
+            "trained",
+            booster=found.fitted.booster,
+            tables=found.read,
+            encodings=found.encodings,
+        )
+        seconds = time.perf_counter() - start
+        row = keep(tables, cfg, outcome, name=name, ds=ds, stretches=stretches, seconds=seconds, dry_run=dry_run)
+        found.forget()
+    return row
+
+
+@contextmanager
+def grown(
+    tables: Tables,
+    cfg: Config,
+    spec: XgboostSpec,
+    *,
+    name: str,
+    ds: date,
+    stretches: Stretches,
+    dry_run: bool,
+    say: Say | None,
+) -> Iterator[Grown]:
+    """Trees of model `name` of the config by `spec`, the model's or a part of it; raises as `train` does."""
+    where = f"models.{name}" if spec == cfg.models[name] else f"models.{name}.trees"
+    ranks = driver.ranks_for(tables.spark, spec.ranks)
     encodings = _encodings(cfg, spec, stretches)
-    if encodings and tell is not None:
+    if encodings and say is not None:
         for line in lacking(tables, _days(encodings, stretches)):
-            tell(line)
+            say(line)
     read = ("sample", "features", "encodings") if encodings else ("sample", "features")
     with _known(tables, cfg, encodings, stretches) as folder:
         encoder = encoder_of(encodings, folder=folder) if encodings else None
         inputs = inputs_of(spec, cfg.dataset, encoder)
-        _check(name, spec, inputs)
+        _check(where, spec, inputs)
         warm = start_of(tables, spec, inputs, train=stretches.train)
         place = _place(tables, cfg, name, ds, stretches, read, ranks, warm.figures)
         begin = Checkpoint.latest(place) or warm.checkpoint
-        if begin.losses and tell is not None:
-            tell(f"goes on after round {len(begin.losses)}, where an earlier run stopped")
+        if begin.losses and say is not None:
+            say(f"goes on after round {len(begin.losses)}, where an earlier run stopped")
         task = Task(
             spec,
             inputs,
@@ -86,25 +138,12 @@ def train(
             stretches=stretches,
             sample_id=cfg.sampling.sample_id,
             ranks=ranks,
-            say=tell,
+            say=say,
         )
         fitted = worker.fitted_from(told)
         arrays = encoder.arrays(_micros(stretches.test)) if encoder else {}
-    figures = fitted.figures | ({"warm_start": warm.figures} if warm.figures else {})
-    outcome = Outcome(
-        fitted.keep_rate,
-        figures,
-        arrays,
-        "trained",
-        booster=fitted.booster,
-        tables=read,
-        encodings=encodings or None,
-    )
-    seconds = time.perf_counter() - start
-    row = keep(tables, cfg, outcome, name=name, ds=ds, stretches=stretches, seconds=seconds, dry_run=dry_run)
-    if not dry_run:
-        shutil.rmtree(place, ignore_errors=True)
-    return row
+        figures = fitted.figures | ({"warm_start": warm.figures} if warm.figures else {})
+        yield Grown(fitted, inputs, figures, arrays, read, encodings or None, place)
 
 
 def _fit(source: Source, ring: Ring, say: Say | None, *, task: Task) -> Iterator[pa.RecordBatch]:
@@ -144,15 +183,15 @@ def _days(encodings: Mapping[str, Any], stretches: Stretches) -> tuple[date, ...
     return history_days(Stretch(stretches.train.start, stretches.test.end), reach)
 
 
-def _check(name: str, spec: XgboostSpec, inputs: Inputs) -> None:
+def _check(where: str, spec: XgboostSpec, inputs: Inputs) -> None:
     """Raises ConfigError where there is nothing to eat, or a constraint names a column that is not eaten."""
     if not inputs.names:
-        raise ConfigError(f"models.{name}.columns: no numbers, and no slots or crosses that `encodings` counts")
+        raise ConfigError(f"{where}.columns: no numbers, and no slots or crosses that `encodings` counts")
     for column in spec.monotone:
         if column not in inputs.names:
             known = ", ".join(inputs.names)
             raise ConfigError(
-                f"models.{name}.monotone: {column!r} is no column of this model{nearest(column, inputs.names)}; "
+                f"{where}.monotone: {column!r} is no column of this model{nearest(column, inputs.names)}; "
                 f"its columns are {known}"
             )
 

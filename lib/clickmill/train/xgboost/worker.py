@@ -130,6 +130,7 @@ def _fit(source: Source, ring: Ring, task: Task, folder: Path, say: Say | None) 
         "rounds": best + 1,
         "rounds_before": task.start.before,
         "grown": len(grown.losses),
+        "stops_early": spec.early_stopping_rounds is not None,
         "stopped": grown.reason(spec),
         "train_log_loss": grown.losses[best][0],
         "train_ne": normalized(grown.losses[best][0], judged[0].clicks / judged[0].total),
