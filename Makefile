@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Two processes, each with a Spark session of its own; the tests of a file stay together, as they share fixtures.
 SPLIT := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # The demo: ten simulated days that end with this one.
-DEMO := --conf conf/datasets/simulated.yaml --ds 2026-01-10 --days 10
+DEMO := --conf conf/datasets/simulated.yaml --ds 2026-01-14
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -37,5 +37,5 @@ verify: setup ## the slow proofs
 bench: setup ## the benchmarks, peers side by side (bench/RESULTS.md says what they gave)
 	@for bench in bench/[a-z]*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
 
-demo: setup ## simulate ten days, run the whole chain, show the leaderboard and the report's path
+demo: setup ## simulate two weeks, run the whole chain, show the leaderboard and the report's path
 	@$(BIN)/clickmill run pipeline $(DEMO)

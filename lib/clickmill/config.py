@@ -244,9 +244,9 @@ class TreesLogregSpec(Strict):
     kind: Literal["trees_logreg"] = "trees_logreg"
     trees: XgboostSpec = XgboostSpec()
     linear: LogregSpec = LogregSpec()
-    linear_time: Some = "1d"
-    """The end of train time, which the linear part is trained on; the trees are trained on what is before it, so
-    that they have not seen the labels of the rows whose leaves are weighed."""
+    linear_share: float = Field(0.4, gt=0, lt=1)
+    """Share of train time, its end, that the linear part is trained on; the trees are trained on what is before
+    it, so that they have not seen the labels of the rows whose leaves are weighed."""
 
     @property
     def correction(self) -> Literal["prior", "weight"]:
@@ -432,9 +432,6 @@ class Config(Strict):
                 self._check_columns(part.columns, "models", name, *where, "columns")
                 if isinstance(part, XgboostSpec) and part.values == "encodings":
                     self._check_encoded(part, "models", name, *where)
-            if isinstance(spec, TreesLogregSpec) and duration(spec.linear_time) >= duration(self.split.train):
-                message = f"{spec.linear_time} leaves no time for the trees: split.train is {self.split.train}"
-                raise misfit(message, "models", name, "linear_time")
         return self
 
     def _check_encoded(self, spec: XgboostSpec, *where: str) -> None:

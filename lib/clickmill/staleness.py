@@ -14,9 +14,12 @@ from clickmill.tables import Tables
 
 
 def stale_runs(run: Run, jobs: Sequence[Job], *, producers: Sequence[Job]) -> Iterator[tuple[Run, str]]:
-    """A run of each day job that has days to make (again), and its title; looked up as it is reached."""
+    """A run of each day job that has days to make (again), and its title; looked up as it is reached.
+
+    Looked up through tables of its own: a run reads what it has once looked at in that version until it ends.
+    """
     for job in jobs:
-        days = stale_days(run.tables, job, producers, run.cfg, run.days)
+        days = stale_days(run.sibling(job).tables, job, producers, run.cfg, run.days)
         if days:
             yield run.sibling(job, days), f"{job.name}, {len(days)} days"
         else:

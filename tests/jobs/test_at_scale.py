@@ -71,6 +71,7 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "stationary.yaml").write_text(STATIONARY, encoding="utf-8")
     command = [CLICKMILL, "run", "pipeline", "--conf", "datasets/simulated.yaml", "--ds", str(DAYS[-1])]
     command += ["--conf", str(folder / "stationary.yaml"), "--set", f"warehouse={folder / 'warehouse'}"]
+    command += ["--models", "lr,lr_nocross"]
     done = subprocess.run(command, capture_output=True, text=True)
     print(done.stderr, done.stdout, sep="\n")
     assert done.returncode == 0, done.stderr

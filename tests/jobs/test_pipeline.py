@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,52 @@ def test_a_dry_run_of_the_whole_chain_ends_with_the_first_job_that_would_write(
     assert "the dry run ends here" in told
     assert "ingest" not in told
     assert not warehouse.exists()
+
+
+TREES = (
+    "models.trees.history=1d",
+    "models.trees.rounds=30",
+    "models.trees_lr.trees.history=1d",
+    "models.trees_lr.trees.rounds=10",
+    "models.trees_lr.linear.bits=18",
+)
+
+
+def test_trees_go_the_same_road(finished: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
+    """Counted the days that they look back to, judged beside a linear model, scored without Spark."""
+    warehouse = str(shutil.copytree(finished[0], tmp_path / "trees"))
+    day = DS + timedelta(days=1)
+    code, verdict = run("pipeline", warehouse, *TREES, ds=day, models=("lr", "trees", "trees_lr"))
+    assert code == 0
+    found = {model["name"]: model for model in verdict["models"] if str(day) in model["model_id"]}
+    kinds = {name: model["kind"] for name, model in found.items()}
+    assert kinds == {"lr": "logreg", "trees": "xgboost", "trees_lr": "trees_logreg"}
+    counted = {row["ds"] for row in stored.rows(warehouse, "encodings")}
+    assert counted == {day - timedelta(days=back) for back in range(5)}
+    pairs = {(row["model_id"], row["other_id"]) for row in stored.rows(warehouse, "comparisons")}
+    for name in ("trees", "trees_lr"):
+        model = found[name]
+        assert model["metrics"]["ne"]["value"] < 1
+        assert abs(model["metrics"]["calibration_ratio"]["value"] - 1) < 0.2
+        assert (model["model_id"], found["lr"]["model_id"]) in pairs
+        _scores_alike(warehouse, name, day)
+
+
+def _scores_alike(warehouse: str, name: str, day: date) -> None:
+    """The rows of a day in Spark, and without it from JSON lines."""
+    code, verdict = run("score", warehouse, *TREES, "score.ignore_extra=true", ds=day, models=(name,))
+    assert code == 0
+    scored = pq.read_table(verdict["scores"], columns=["event_id", "p"]).to_pydict()
+    in_spark = dict(zip(scored["event_id"], scored["p"], strict=True))
+    log = [row for row in stored.rows(warehouse, "raw_log", without=["ds"]) if row["event_id"] in in_spark]
+    lines = "".join(json.dumps(row, default=str) + "\n" for row in log)
+    (model,) = [row for row in stored.rows(warehouse, "models") if (row["name"], row["ds"]) == (name, day)]
+    asked = ["score", "--model", f"{warehouse}/_models/{model['model_id']}", "--format", "jsonl", "--ignore-extra"]
+    said = CliRunner().invoke(cli.app, asked, input=lines)
+    assert said.exit_code == 0, said.output
+    alone = dict(line.split("\t") for line in said.stdout.splitlines()[1:])
+    assert in_spark.keys() == alone.keys()
+    assert all(abs(float(p) - in_spark[event_id]) < 1e-6 for event_id, p in alone.items())
 
 
 def test_a_verdict_that_cannot_be_written_is_told_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:

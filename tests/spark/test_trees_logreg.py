@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import counted_days
@@ -14,8 +14,8 @@ from clickmill.errors import ConfigError, DegenerateLabelsError
 from clickmill.models import artifact
 from clickmill.models.trees_logreg import TreesLogregModel
 from clickmill.scoring import Contender
-from clickmill.split import Stretch, stretches
-from clickmill.train.trees_logreg.driver import train
+from clickmill.split import Stretch, Stretches, stretches
+from clickmill.train.trees_logreg.driver import halves, train
 
 if TYPE_CHECKING:
     from clickmill.config import Config
@@ -26,7 +26,7 @@ LINEAR = {"bits": 18, "l2": 1e-3, "ranks": 2, "columns": {"numbers": []}}
 
 
 def config(tables: Tables, **spec: Any) -> Config:
-    known = {"kind": "trees_logreg", "trees": TREES, "linear": LINEAR, "linear_time": "1d"}
+    known = {"kind": "trees_logreg", "trees": TREES, "linear": LINEAR, "linear_share": 0.5}
     return counted_days.config(tables, train="2d", hybrid=known | spec)
 
 
@@ -73,3 +73,16 @@ def _train_on_one_label(made: Tables) -> None:
     rows = made.read("sample").where(f"ds = '{DAYS[1]}' and label = 0")
     Fresh(made.spark, made.warehouse, run_id="one").write("sample", rows, replace={"ds": DAYS[1]})
     trained(Fresh(made.spark, made.warehouse, run_id="two"))
+
+
+def test_train_time_is_shared_at_a_full_hour() -> None:
+    def cut(hours: int, share: float) -> int:
+        end = datetime(2026, 1, 10)
+        whole = Stretch(end - timedelta(hours=hours), end)
+        early, late = halves(Stretches(whole, whole, whole), share)
+        assert (early.train.start, early.train.end, late.train.end) == (whole.start, late.train.start, end)
+        return (end - late.train.start) // timedelta(hours=1)
+
+    assert [cut(24, 0.5), cut(7, 0.4), cut(2, 0.01), cut(2, 0.99)] == [12, 3, 1, 1]
+    with pytest.raises(ConfigError, match="1h cannot be shared"):
+        cut(1, 0.5)

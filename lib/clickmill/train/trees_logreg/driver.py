@@ -10,10 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from clickmill.config import Config, TreesLogregSpec, duration
+from clickmill.config import Config, TreesLogregSpec
+from clickmill.errors import ConfigError
 from clickmill.models.leaves import Leaves
 from clickmill.models.logreg import column_slots, feature_columns
-from clickmill.split import Stretch, Stretches
+from clickmill.split import HOUR, Stretch, Stretches
 from clickmill.tables import Tables
 from clickmill.train.logreg import worker as linear
 from clickmill.train.outcome import Outcome, keep
@@ -43,7 +44,7 @@ def train(
     """
     spec, start = cfg.models[name], time.perf_counter()
     assert isinstance(spec, TreesLogregSpec)
-    early, late = halves(stretches, spec)
+    early, late = halves(stretches, spec.linear_share)
     tell = None if say is None else partial(_say_of, say, name)
     if tell is not None:
         tell(f"trees on {early.train}, the linear part on {late.train}")
@@ -78,10 +79,14 @@ def train(
     return row
 
 
-def halves(stretches: Stretches, spec: TreesLogregSpec) -> tuple[Stretches, Stretches]:
-    """The stretches of the trees, and those of the linear part: train time is cut `linear_time` before its end."""
+def halves(stretches: Stretches, share: float) -> tuple[Stretches, Stretches]:
+    """The stretches of the trees, and those of the linear part: train time is cut at the full hour nearest to
+    `share` of it before its end. Raises ConfigError where it has one hour only."""
     start, end = stretches.train
-    cut = end - duration(spec.linear_time)
+    hours = (end - start) // HOUR
+    if hours < 2:
+        raise ConfigError(f"split.train: {hours}h cannot be shared by trees and a linear part: give it 2h or more")
+    cut = end - min(max(round(hours * share), 1), hours - 1) * HOUR
     return stretches._replace(train=Stretch(start, cut)), stretches._replace(train=Stretch(cut, end))
 
 

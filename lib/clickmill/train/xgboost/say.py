@@ -19,7 +19,7 @@ def words(figures: Mapping[str, Any]) -> str:
 def warn_of(figures: Mapping[str, Any]) -> list[str]:
     """What a careful person would not like to have overlooked."""
     warnings = []
-    if figures["stops_early"] and figures["stopped"] == "rounds":
+    if figures["stops_early"] and figures["rounds"] == figures["grown"]:
         warnings.append(
             f"validation log-loss was still falling after {figures['grown']} rounds; raise rounds or eta"
         )
