@@ -34,6 +34,32 @@ class Bin:
 
 
 @dataclass(frozen=True)
+class Column:
+    """What trees made of a column: its share of all gain and of all rows that were split by it, in [0, 1]."""
+
+    name: str
+    gain: float
+    cover: float
+    shap: float | None
+    """Mean |SHAP value| of the margin; None: not among those that moved it."""
+
+
+@dataclass(frozen=True)
+class Trees:
+    """How a model's trees grew, and on what."""
+
+    curve: tuple[tuple[float | None, float | None], ...]
+    """NE of training and of validation rows after each round."""
+    rounds: int
+    """So many of these were kept."""
+    leaves: int
+    seconds: Mapping[str, float]
+    """By phase of the training."""
+    columns: tuple[Column, ...]
+    """By gain, most first."""
+
+
+@dataclass(frozen=True)
 class Model:
     """A judged model. `stages`: stage → metric → figure, of all test rows. `reliability`: stage → bins by p."""
 
@@ -55,6 +81,7 @@ class Model:
     """Table → version that training read."""
     remarks: tuple[str, ...] = ()
     """What a reader must know, such as training that stopped at its iteration limit."""
+    trees: Trees | None = None
 
     def figure(self, metric: str, stage: str = LAST_STAGE) -> Figure:
         """A metric of a stage; a figure without value where it was not computed."""

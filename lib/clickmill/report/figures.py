@@ -83,6 +83,21 @@ def by_day(
     return _svg(figure, key=key, title=title, description=description)
 
 
+def learning(
+    curve: Sequence[tuple[float | None, float | None]], kept: int, *, key: str, title: str, description: str
+) -> str:
+    """NE of training and validation rows by round; a line at the last round that was kept."""
+    figure, axes = _figure(height=2.6)
+    for place, series in enumerate(zip(*curve, strict=True)):
+        points = [(number, ne) for number, ne in enumerate(series, 1) if ne is not None]
+        axes.plot([at for at, _ in points], [ne for _, ne in points], color=SERIES[place], linewidth=1.5)
+    axes.axvline(kept, color=MUTED, linewidth=1, linestyle="dashed", zorder=1)
+    axes.set(xlabel="round", ylabel="NE")
+    axes.locator_params(axis="x", nbins=6, integer=True)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    return _svg(figure, key=key, title=title, description=description)
+
+
 def forest(rows: Sequence[tuple[int, Interval]], *, key: str, title: str, description: str) -> str:
     """Differences with their numbers and intervals, from the top down; the line of no difference."""
     figure, axes = _figure(height=1.0 + 0.28 * len(rows))

@@ -12,13 +12,25 @@ import jinja2
 from markupsafe import Markup
 
 from clickmill.report import figures, text
-from clickmill.report.data import COLLISION_LIMIT, Bin, DayFigure, Difference, Figure, Model, ReportData
+from clickmill.report.data import (
+    COLLISION_LIMIT,
+    Bin,
+    Column,
+    DayFigure,
+    Difference,
+    Figure,
+    Model,
+    ReportData,
+    Trees,
+)
 from clickmill.schema import LAST_STAGE, STAGES
 
 MOST_PLOTS = 6
 """Reliability plots: of the best models."""
 MOST_SLICES = 25
 """Rows of the slice table, the most harmed first."""
+MOST_COLUMNS = 12
+"""Rows of a table of what trees split by, the columns of most gain first."""
 MOST_SLOTS = 15
 """Rows of the collision table, besides those over the limit."""
 SECTIONS = (
@@ -27,6 +39,7 @@ SECTIONS = (
     ("differences", "Paired differences"),
     ("slices", "Slices"),
     ("reliability", "Reliability"),
+    ("trees", "Trees"),
     ("by-day", "Day by day"),
     ("collisions", "Hash collisions"),
     ("rejects", "Rejected lines"),
@@ -40,6 +53,14 @@ class ReliabilityPlot:
     label: str
     svg: Markup
     bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True)
+class TreesPlot:
+    label: str
+    svg: Markup
+    trees: Trees
+    columns: tuple[Column, ...]
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,7 @@ def _derived(data: ReportData) -> dict[str, Any]:
         "reliability": plots,
         "has_before": any(_before(model) for model in data.models[:MOST_PLOTS]),
         "log_axes": any(figures.is_rare(plot.bins) for plot in plots),
+        "trees": _trees_plots(data, labels),
         "day_names": names,
         "day_rows": _day_rows(data.days, names),
         "several_days": len({figure.day for figure in data.days}) > 1,
@@ -138,6 +160,28 @@ def _reliability_plots(data: ReportData, labels: Mapping[str, str]) -> list[Reli
             ),
         )
         plots.append(ReliabilityPlot(labels[model.model_id], Markup(svg), bins))
+    return plots
+
+
+def _trees_plots(data: ReportData, labels: Mapping[str, str]) -> list[TreesPlot]:
+    plots = []
+    for place, model in enumerate(data.models[:MOST_PLOTS]):
+        if model.trees is None:
+            continue
+        best = model.trees.curve[model.trees.rounds - 1]
+        told = [
+            f"{name} rows {'have no NE' if ne is None else f'end at NE {ne:.4f}'}"
+            for name, ne in zip(("training", "validation"), best, strict=True)
+        ]
+        svg = figures.learning(
+            model.trees.curve,
+            model.trees.rounds,
+            key=f"learning-{place}",
+            title=f"NE by round of {labels[model.model_id]}",
+            description=f"{model.trees.rounds} of {len(model.trees.curve)} rounds kept: {' and '.join(told)}.",
+        )
+        columns = model.trees.columns[:MOST_COLUMNS]
+        plots.append(TreesPlot(labels[model.model_id], Markup(svg), model.trees, columns))
     return plots
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from clickmill.report.data import (
     Bin,
     Collisions,
+    Column,
     DayFigure,
     Difference,
     Figure,
@@ -23,6 +24,7 @@ from clickmill.report.data import (
     Slices,
     Stretch,
     TableVersion,
+    Trees,
     Verdict,
 )
 from clickmill.schema import DAY_SLICE, EVERYTHING, LAST_STAGE
@@ -156,7 +158,7 @@ def _model(model_id: str, trained: Row | None, method: str | None, metrics: list
         stages.setdefault(row["stage"], {})[row["metric"]] = _figure(row)
     seen = next((row for row in own if row["stage"] == LAST_STAGE), own[0])
     trained = trained or {}
-    spec = _json(trained.get("spec"))
+    spec, training = _json(trained.get("spec")), _json(trained.get("training"))
     return Model(
         model_id=model_id,
         name=trained.get("name") or model_id,
@@ -171,7 +173,8 @@ def _model(model_id: str, trained: Row | None, method: str | None, metrics: list
         stages=stages,
         reliability=_reliability([row for row in bins if row["model_id"] == model_id]),
         trained_on={str(name): int(version) for name, version in _json(trained.get("versions")).items()},
-        remarks=_remarks(_json(trained.get("training"))),
+        remarks=_remarks(training),
+        trees=_trees(training),
     )
 
 
@@ -185,6 +188,29 @@ def _remarks(training: Mapping[str, Any]) -> tuple[str, ...]:
         why = f": {training['stopped']}" if training.get("stopped") else ""
         return (f"training stopped after {training.get('iterations')} iterations before it converged{why}",)
     return ()
+
+
+def _trees(training: Mapping[str, Any]) -> Trees | None:
+    """Of a model of trees, or of one that has trees; None of others."""
+    figures, seconds = training.get("trees", training), training.get("seconds", {})
+    if "gain" not in figures:
+        return None
+    shares = [_shares(figures[kind]) for kind in ("gain", "cover")]
+    columns = tuple(
+        Column(name, gain, shares[1].get(name, 0.0), figures["shap"].get(name)) for name, gain in shares[0].items()
+    )
+    return Trees(
+        curve=tuple((entry[2], entry[3]) for entry in figures["history"]),
+        rounds=figures["rounds"],
+        leaves=figures["leaves"],
+        seconds=seconds.get("trees", seconds),
+        columns=columns,
+    )
+
+
+def _shares(values: Mapping[str, float]) -> dict[str, float]:
+    total = sum(values.values()) or 1.0
+    return {name: value / total for name, value in values.items()}
 
 
 def _reliability(rows: list[Row]) -> dict[str, tuple[Bin, ...]]:

@@ -107,6 +107,21 @@ def model_row(model_id: str, name: str, *, converged: bool = True, bits: int = 2
     }
 
 
+def trees_row(model_id: str, name: str, *, column: str = "e_C1_rate", inside: bool = False) -> dict[str, Any]:
+    """A model of trees, or one that has trees inside."""
+    grown = {
+        "history": [[0.2, 0.21, 0.95, 0.96], [0.19, 0.2, 0.91, 0.93], [0.18, 0.201, 0.88, 0.94]],
+        "rounds": 2,
+        "leaves": 14,
+        "gain": {column: 30.0, "n_I1": 10.0},
+        "cover": {column: 20.0, "n_I1": 60.0},
+        "shap": {column: 0.4321},
+    }
+    seconds = {"read": 0.4, "grow": 12.5}
+    training = {"trees": grown, "seconds": {"trees": seconds}} if inside else {**grown, "seconds": seconds}
+    return {**model_row(model_id, name), "kind": "xgboost", "training": json.dumps(training)}
+
+
 def audit_rows(slot: str, distinct: int, day: date = DS) -> list[dict[str, Any]]:
     return [
         {

@@ -6,7 +6,7 @@ from datetime import date
 from html.parser import HTMLParser
 
 import pytest
-from report_rows import HOSTILE, bin_rows, day_rows, metric_rows, model_row, sample_report
+from report_rows import HOSTILE, bin_rows, day_rows, metric_rows, model_row, sample_report, trees_row
 
 from clickmill.report import figures
 from clickmill.report.data import Bin
@@ -102,6 +102,19 @@ def test_tables_have_captions_and_scopes_and_figures_have_words(html):
     assert len(drawn) == 5
     assert all(attributes["role"] == "img" and attributes["aria-labelledby"] for attributes in drawn)
     assert "Farthest from the diagonal" in page.text
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_trees_show_how_they_grew_and_what_they_split_by(inside):
+    model_id = "trees-2026-01-10-1f09aa31"
+    rows = trees_row(model_id, "trees", column=f"e_{HOSTILE}", inside=inside)
+    page = Page(render(sample_report(metrics=metric_rows(model_id, 0.8), models=[rows], reliability=[])))
+    for words in ("2 trees, 14 leaves", "2 of 3 rounds kept", "validation rows end at NE 0.9300", "0.4321"):
+        assert words in page.text
+    assert "75.00 %25.00 %0.4321" in page.text.replace(" 75", "75")
+    assert "read 0.4, grow 12.5" in page.text
+    assert "No model with trees" in Page(render(sample_report())).text
+    assert [tag for tag, _ in page.tags if tag == "script"] == []
 
 
 def test_a_value_from_the_log_shows_as_text_wherever_it_stands():

@@ -64,7 +64,8 @@ def test_losses_are_those_of_p_at_full_traffic() -> None:
         assert figures[f"{name}_log_loss"] == pytest.approx(log_loss(label, p, weight), abs=1e-6)
         assert figures[f"{name}_ne"] == pytest.approx(normalized_entropy(label, p, weight), abs=1e-6)
     assert figures["validation_ne"] < 0.95
-    assert figures["history"][-1] == [figures["train_log_loss"], figures["validation_log_loss"]]
+    names = ("train_log_loss", "validation_log_loss", "train_ne", "validation_ne")
+    assert figures["history"][-1] == [figures[name] for name in names]
     assert (figures["rounds"], figures["rows"], figures["stopped"]) == (12, TRAINING.num_rows, "rounds")
 
 
@@ -94,7 +95,7 @@ def test_each_chunk_draws_rows_by_a_seed_of_its_own() -> None:
 
 def test_training_stops_where_validation_time_gains_no_more() -> None:
     found = trained(rounds=300, early_stopping_rounds=5, max_depth=6)
-    losses = [loss for _, loss in found.figures["history"]]
+    losses = [loss for _, loss, *_ in found.figures["history"]]
     best = int(np.argmin(losses))
     assert found.figures["rounds"] == best + 1
     assert len(losses) == best + 6

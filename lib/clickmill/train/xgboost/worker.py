@@ -133,12 +133,15 @@ def _fit(source: Source, ring: Ring, task: Task, folder: Path, say: Say | None) 
         "stops_early": spec.early_stopping_rounds is not None,
         "stopped": grown.reason(spec),
         "train_log_loss": grown.losses[best][0],
-        "train_ne": normalized(grown.losses[best][0], judged[0].clicks / judged[0].total),
+        "train_ne": _nes(grown.losses[best], judged)[0],
         "validation_rows": int(validated),
         "validation_clicks": int(judged[1].clicks),
         "validation_log_loss": grown.losses[best][1] if validated else None,
-        "validation_ne": _validation_ne(grown.losses[best][1], judged[1]),
-        "history": [list(one) for one in grown.losses],
+        "validation_ne": _nes(grown.losses[best], judged)[1],
+        "history": [
+            [training, validation if validated else None, *_nes((training, validation), judged)]
+            for training, validation in grown.losses
+        ],
         "columns": len(rows.names),
         "leaves": _leaves(booster),
         "gain": _importances(booster, "total_gain"),
@@ -266,8 +269,10 @@ def _raw(booster: Booster) -> bytes:
     return bytes(booster.save_raw("ubj"))
 
 
-def _validation_ne(loss: float, judged: Judged) -> float | None:
-    return normalized(loss, judged.clicks / judged.total) if judged.total else None
+def _nes(losses: tuple[float, float], judged: tuple[Judged, Judged]) -> list[float | None]:
+    """NE of training and validation rows; None where there are none, or their labels agree."""
+    pairs = zip(losses, judged, strict=True)
+    return [normalized(loss, one.clicks / one.total) if one.total else None for loss, one in pairs]
 
 
 def _leaves(booster: Booster) -> int:
