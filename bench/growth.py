@@ -37,6 +37,8 @@ class Log(NamedTuple):
     """At most, of each tree: 2^depth."""
     sets: tuple[str, ...] = ()
     note: str = ""
+    days: int | None = None
+    """That the log has, where the models would look back to more."""
 
 
 LOGS = {
@@ -59,6 +61,7 @@ LOGS = {
         16,
         ("encodings.period=hour", "models.lr.l2=[3e-4, 1e-3, 3e-3, 1e-2]"),
         "counted by the hour; the first twelve hours of train time look back to less than twelve",
+        days=2,
     ),
     "criteo_attribution": Log(
         "criteo_attribution_165k/attribution.csv",
@@ -67,6 +70,7 @@ LOGS = {
         16,
         (),
         "the first five days of train time look back to less than five",
+        days=30,
     ),
 }
 
@@ -119,6 +123,7 @@ def one_log(name: str, asked: argparse.Namespace) -> str:
         for item in sets:
             command += ["--set", item]
         command += ["--ds", log.ds, "--models", ",".join(names), "--json"]
+        command += [] if log.days is None else ["--days", str(log.days)]
         command[0] = str(Path(sys.executable).parent / "clickmill")
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         verdict = json.loads(done.stdout)
