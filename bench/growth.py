@@ -1,6 +1,6 @@
 """Breadth-first against leaf-first trees, encodings against hashes as numbers, linear, trees → linear: a study.
 
-Run: .venv/bin/python bench/growth.py [--data FOLDER] [--rows-per-day 50000] [--logs simulated,avazu] [--write]
+Run: .venv/bin/python bench/growth.py [--data FOLDER] [--rows-per-day 30000] [--logs simulated,avazu] [--write]
 
 Each log goes once through the pipeline with five models, at w = 0.3 (the simulated one at its own 0.05); NE
 with 95% intervals and paired differences are the judge's. `--write` leaves the page in docs/studies/growth.md.
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deltalake import DeltaTable
+from real_logs import shown
 
 from clickmill.models import artifact
 from clickmill.models.trees_logreg import TreesLogregModel
@@ -94,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--logs", default=",".join(LOGS))
-    parser.add_argument("--rows-per-day", type=int, default=50_000)
+    parser.add_argument("--rows-per-day", type=int, default=30_000)
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     parts = [one_log(name, asked) for name in asked.logs.split(",")]
@@ -140,7 +141,7 @@ def section(name: str, log: Log, verdict: dict[str, Any], warehouse: Path) -> st
     folders = {row["model_id"]: row["artifact"] for row in rows if row["ds"] == date.fromisoformat(log.ds)}
     for own, model in judged.items():
         shape = shape_of(folders[model["model_id"]])
-        ne, ratio = (interval(model["metrics"][metric], 4) for metric in ("ne", "calibration_ratio"))
+        ne, ratio = (shown(model["metrics"][metric], 4) for metric in ("ne", "calibration_ratio"))
         lines.append(f"| {own} | {ne} | {ratio} | {shape} | {model['seconds']:.1f} |")
     lines += ["", "| NE of | less that of | difference |", "|-|-|-|"]
     ids = {model["model_id"]: own for own, model in judged.items()}
@@ -174,14 +175,6 @@ def shape_of(folder: str) -> str:
     leaves = [line for tree in dump for line in tree.splitlines() if "leaf=" in line]
     deepest = max(len(re.match(r"\t*", line)[0]) for line in leaves)  # type: ignore[index]
     return f"{len(dump)} | {len(leaves)} | {deepest}"
-
-
-def interval(figure: dict[str, Any], digits: int) -> str:
-    if figure["value"] is None:
-        return "–"
-    if figure["low"] is None:
-        return f"{figure['value']:.{digits}f}"
-    return f"{figure['value']:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"
 
 
 INTRODUCTION = """# How trees grow, and what they eat

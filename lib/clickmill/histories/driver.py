@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 
-from clickmill.config import Config, duration
+from clickmill.config import PERIOD, Config, duration
 from clickmill.errors import MissingColumnsError, SchemaError
 from clickmill.histories import worker
 from clickmill.models.card import Card
@@ -97,7 +97,7 @@ def _reach(card: Card) -> timedelta:
     """How far before a row the model looks."""
     assert card.encodings is not None
     periods = card.encodings["window"] + card.encodings["lag"]
-    return int(periods) * duration({"day": "1d", "hour": "1h"}[card.encodings["period"]])
+    return int(periods) * duration(PERIOD[card.encodings["period"]])
 
 
 def _write(tables: Tables, cfg: Config, days: Sequence[date], folder: str) -> set[str]:

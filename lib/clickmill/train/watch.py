@@ -61,6 +61,15 @@ def teller(address: Address | None, rank: int) -> Say | None:
     return None if address is None or rank else partial(_tell, address)
 
 
+def named(say: Say | None, name: str) -> Say | None:
+    """Says each line as one of model `name`."""
+    return None if say is None else partial(_say_of, say, name)
+
+
+def _say_of(say: Say, name: str, line: str) -> None:
+    say(f"{name}: {line}")
+
+
 def _tell(address: Address, text: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         out.sendto(f"{address.key}{text[:LONGEST]}".encode(), (address.host, address.port))

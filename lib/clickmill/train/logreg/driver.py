@@ -21,7 +21,7 @@ from clickmill.train.outcome import Outcome, keep
 from clickmill.train.ring import Ring
 from clickmill.train.sampled import Source
 from clickmill.train.source import on_ranks
-from clickmill.train.watch import Say
+from clickmill.train.watch import Say, named
 
 
 def train(
@@ -46,7 +46,7 @@ def train(
     start = time.perf_counter()
     columns = feature_columns(spec, cfg.dataset)
     begin = start_of(tables, spec, name=name, ds=ds, train=stretches.train)
-    tell = None if say is None else partial(_say_of, say, name)
+    tell = named(say, name)
     if begin is not None and tell is not None:
         tell(begin.line)
     task = Task(spec, columns, column_slots(columns, cfg.dataset), begin.weights if begin else None)
@@ -61,10 +61,6 @@ def train(
     )
     seconds = time.perf_counter() - start
     return keep(tables, cfg, outcome, name=name, ds=ds, stretches=stretches, seconds=seconds, dry_run=dry_run)
-
-
-def _say_of(say: Say, name: str, line: str) -> None:
-    say(f"{name}: {line}")
 
 
 def fit(tables: Tables, task: Task, *, stretches: Stretches, sample_id: str, say: Say | None = None) -> Fitted:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 from clickmill.champion import champion
 from clickmill.config import LogregSpec
-from clickmill.errors import ConfigError, MissingTableError
+from clickmill.errors import ConfigError
 from clickmill.models import artifact
 from clickmill.models.artifact import Model
 from clickmill.models.logreg import LogregModel
 from clickmill.split import Stretch
 from clickmill.tables import Tables
+from clickmill.train.earlier import earlier, require_earlier
 from clickmill.train.logreg.worker import WarmStart
 
 CHAMPION = "champion"
@@ -37,11 +38,8 @@ def start_of(tables: Tables, spec: LogregSpec, *, name: str, ds: date, train: St
         return None
     if spec.warm_start == CHAMPION:
         return _from_champion(tables, spec, name, ds - timedelta(days=1), train)
-    rows = tables.rows("models", where={"model_id": [spec.warm_start]})
-    if not rows:
-        raise MissingTableError(f"models: there is no model {spec.warm_start!r} to start from")
-    model = artifact.load(rows[0]["artifact"])
-    return _from_model(_fitting(model, spec, train), str(rows[0]["digest"]))
+    model, digest = earlier(tables, spec.warm_start)
+    return _from_model(_fitting(model, spec, train), digest)
 
 
 def _from_champion(tables: Tables, spec: LogregSpec, name: str, day: date, train: Stretch) -> Start:
@@ -64,9 +62,7 @@ def _fitting(model: Model, spec: LogregSpec, train: Stretch) -> LogregModel:
         raise ConfigError(f"{said} is a {model.card.kind}, no logreg")
     if model.spec.bits != spec.bits:
         raise ConfigError(f"{said} has {model.spec.bits} bits, this model {spec.bits}")
-    end = datetime.fromisoformat(model.card.stretches["train"][1])
-    if end > train.end:
-        raise ConfigError(f"{said} was trained on rows up to {end}, this model may know those up to {train.end}")
+    require_earlier(model.card, train)
     return model
 
 

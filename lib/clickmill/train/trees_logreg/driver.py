@@ -23,7 +23,7 @@ from clickmill.train.sampled import Source
 from clickmill.train.source import on_ranks
 from clickmill.train.trees_logreg import worker
 from clickmill.train.trees_logreg.worker import Task
-from clickmill.train.watch import Say
+from clickmill.train.watch import Say, named
 from clickmill.train.xgboost.driver import grown
 
 
@@ -45,7 +45,7 @@ def train(
     spec, start = cfg.models[name], time.perf_counter()
     assert isinstance(spec, TreesLogregSpec)
     early, late = halves(stretches, spec.linear_share)
-    tell = None if say is None else partial(_say_of, say, name)
+    tell = named(say, name)
     if tell is not None:
         tell(f"trees on {early.train}, the linear part on {late.train}")
     with grown(tables, cfg, spec.trees, name=name, ds=ds, stretches=early, dry_run=dry_run, say=tell) as trees:
@@ -92,10 +92,6 @@ def halves(stretches: Stretches, share: float) -> tuple[Stretches, Stretches]:
 
 def _fit(source: Source, ring: Ring, say: Say | None, *, task: Task) -> Iterator[pa.RecordBatch]:
     return linear.rows_of(worker.fit(source, ring, task, say=say), ring.rank)
-
-
-def _say_of(say: Say, name: str, line: str) -> None:
-    say(f"{name}: {line}")
 
 
 def _together(trees: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from clickmill.train.outcome import Outcome, keep
 from clickmill.train.ring import Ring
 from clickmill.train.sampled import Source
 from clickmill.train.source import on_ranks
-from clickmill.train.watch import Say
+from clickmill.train.watch import Say, named
 from clickmill.train.xgboost import worker
 from clickmill.train.xgboost.checkpoint import Checkpoint
 from clickmill.train.xgboost.warm import start_of
@@ -77,7 +77,7 @@ def train(
     """
     spec, start = cfg.models[name], time.perf_counter()
     assert isinstance(spec, XgboostSpec)
-    tell = None if say is None else partial(_say_of, say, name)
+    tell = named(say, name)
     with grown(tables, cfg, spec, name=name, ds=ds, stretches=stretches, dry_run=dry_run, say=tell) as found:
         outcome = Outcome(
             found.fitted.keep_rate,
@@ -148,10 +148,6 @@ def grown(
 
 def _fit(source: Source, ring: Ring, say: Say | None, *, task: Task) -> Iterator[pa.RecordBatch]:
     return worker.rows_of(worker.fit(source, ring, task, say=say), ring.rank)
-
-
-def _say_of(say: Say, name: str, line: str) -> None:
-    say(f"{name}: {line}")
 
 
 def _encodings(cfg: Config, spec: XgboostSpec, stretches: Stretches) -> dict[str, Any]:

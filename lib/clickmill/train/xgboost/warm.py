@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from clickmill.config import XgboostSpec
-from clickmill.errors import ConfigError, MissingTableError
-from clickmill.models import artifact
+from clickmill.errors import ConfigError
 from clickmill.models.xgboost import Inputs, XgboostModel
 from clickmill.split import Stretch
 from clickmill.tables import Tables
+from clickmill.train.earlier import earlier, require_earlier
 from clickmill.train.xgboost.checkpoint import Checkpoint
 
 
@@ -31,20 +30,15 @@ def start_of(tables: Tables, spec: XgboostSpec, inputs: Inputs, *, train: Stretc
     """
     if spec.warm_start is None:
         return Start(Checkpoint(), {})
-    rows = tables.rows("models", where={"model_id": [spec.warm_start]})
-    if not rows:
-        raise MissingTableError(f"models: there is no model {spec.warm_start!r} to start from")
-    model = artifact.load(rows[0]["artifact"])
+    model, digest = earlier(tables, spec.warm_start)
     said = f"warm_start: {spec.warm_start}"
     if not isinstance(model, XgboostModel):
         raise ConfigError(f"{said} is a {model.card.kind}, no xgboost")
     if model.inputs.names != inputs.names:
         raise ConfigError(f"{said} eats {', '.join(model.inputs.names)}; this model {', '.join(inputs.names)}")
-    end = datetime.fromisoformat(model.card.stretches["train"][1])
-    if end > train.end:
-        raise ConfigError(f"{said} was trained on rows up to {end}, this model may know those up to {train.end}")
+    require_earlier(model.card, train)
     rounds = model.booster.num_boosted_rounds()
     trees = bytes(model.booster.save_raw("ubj"))
-    figures = {"model_id": spec.warm_start, "digest": rows[0]["digest"], "rounds": rounds}
+    figures = {"model_id": spec.warm_start, "digest": digest, "rounds": rounds}
     keep_rate = 1.0 if model.card.correction == "weight" else model.card.keep_rate
     return Start(Checkpoint(trees, before=rounds), figures, keep_rate)
