@@ -19,6 +19,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from clickmill.lookup import Lookup
+
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
@@ -161,15 +163,25 @@ class Snapshot(NamedTuple):
         totals = np.array([impressions.sum(), clicks.sum()], np.int64)
         return cls(np.asarray(history.hashes)[seen], impressions[seen], clicks[seen], totals)
 
-    def encode(self, hashes: Int32, *, strength: float) -> Encoded:
+
+class Known:
+    """A snapshot's values encoded once, and laid out for looking them up.
+
+    strength: m > 0, in impressions.
+    """
+
+    def __init__(self, snapshot: Snapshot, *, strength: float) -> None:
+        order = np.argsort(snapshot.hashes.view(np.uint32))
+        impressions, clicks = (np.append(column[order], 0) for column in (snapshot.impressions, snapshot.clicks))
+        q = snapshot.totals[1] / snapshot.totals[0] if snapshot.totals[0] else np.nan
+        self.lookup = Lookup(snapshot.hashes.view(np.uint32)[order], 32)
+        self.encoded = encoded(impressions, clicks, q, strength=strength)
+        """(v + 1,) of each value; the last is of those that were never seen."""
+
+    def encode(self, hashes: Int32) -> Encoded:
         """The encodings of n values; equal to those of the history at that moment."""
-        place = np.minimum(np.searchsorted(self.hashes, hashes), max(len(self.hashes) - 1, 0))
-        known = self.hashes[place] == hashes if len(self.hashes) else np.zeros(len(hashes), bool)
-        counts = [
-            np.where(known, column[place] if len(column) else 0, 0) for column in (self.impressions, self.clicks)
-        ]
-        q = self.totals[1] / self.totals[0] if self.totals[0] else np.nan
-        return encoded(counts[0], counts[1], q, strength=strength)
+        places = self.lookup.positions(hashes)
+        return Encoded(*(column[places] for column in self.encoded))
 
 
 def encode(history: History, hashes: Int32, periods: Int32, *, window: int, strength: float) -> Encoded:

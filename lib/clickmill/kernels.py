@@ -25,9 +25,9 @@ from clickmill.evaluate.slices import ByDay, Everything, Slices, Units
 from clickmill.evaluate.worker import Entry
 from clickmill.features.worker import FeatureSpec, featurize
 from clickmill.ingest import worker as ingest
+from clickmill.lookup import Lookup
 from clickmill.models.encoded import Encoder
 from clickmill.models.logreg import column_slots, feature_columns, hashes
-from clickmill.models.lookup import Lookup
 from clickmill.models.xgboost import Inputs
 from clickmill.sample.worker import keep_batches
 from clickmill.scoring import P_OUTSIDE, Outside

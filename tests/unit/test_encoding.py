@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from clickmill.encoding import Counts, Encoded, History, encode, periods_of
+from clickmill.encoding import Counts, Encoded, History, Known, Snapshot, encode, periods_of
 
 N, VALUES, PERIODS = 5000, 60, 12
 
@@ -49,6 +49,26 @@ def test_encodings_are_those_counted_row_by_row(window: int) -> None:
             assert found.rate[row] == pytest.approx((clicks + 10 * q) / (n + 10), rel=1e-6)
         else:
             assert np.isnan(found.rate[row])
+
+
+@pytest.mark.parametrize("window", [1, 3, 100])
+def test_a_snapshot_says_what_the_history_says_of_its_moment(window: int) -> None:
+    log, moment = Log(), 20_007
+    strangers = np.setdiff1d(np.arange(-20, 20, dtype=np.int32), log.names)
+    asked = np.concatenate([log.names, strangers, np.array([-(2**31), 2**31 - 1], np.int32)])
+    history = log.history()
+    known = Known(Snapshot.of(history, moment, window), strength=10.0)
+    then = encode(history, asked, np.full(len(asked), moment, np.int32), window=window, strength=10.0)
+    for own, other in zip(known.encode(asked), then, strict=True):
+        np.testing.assert_array_equal(own, other)
+    assert np.isnan(known.encode(strangers).rate).all()
+
+
+def test_a_snapshot_of_nothing_knows_nobody() -> None:
+    empty = Counts(*(np.empty(0, kind) for kind in (np.int32, np.int32, np.int64, np.int64)))
+    found = Known(Snapshot.of(History.of(empty), 20_000, 7), strength=1.0).encode(np.array([-1, 0, 7], np.int32))
+    assert found.impressions.tolist() == found.clicks.tolist() == [0, 0, 0]
+    assert np.isnan(found.rate).all()
 
 
 def test_a_value_never_seen_has_its_own_mark() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clickmill.encoding import Encoded, History, Snapshot, encode, periods_of
+from clickmill.encoding import Encoded, History, Known, Snapshot, encode, periods_of
 from clickmill.errors import ArtifactError
 from clickmill.models.logreg import hashes
 
@@ -55,7 +55,7 @@ class Encoder:
         """The columns of `names`, (n,) each. Raises MissingColumnsError where a hash column is absent or null."""
         if self.folder is None:
             for column in self.columns:
-                yield from self.snapshots[column].encode(hashes(batch, column), strength=self.strength)
+                yield from self._known[column].encode(hashes(batch, column))
             return
         micros = batch.column("event_time").cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
         periods = periods_of(micros, self.period) - np.int32(self.lag)
@@ -71,6 +71,10 @@ class Encoder:
             snapshot = Snapshot.of(_history(self.folder, column), period, self.window)
             found |= {f"{column}.{name}": array for name, array in snapshot._asdict().items()}
         return found
+
+    @cached_property
+    def _known(self) -> dict[str, Known]:
+        return {column: Known(one, strength=self.strength) for column, one in self.snapshots.items()}
 
     def _before(self, column: str, own: NDArray[np.int32], periods: NDArray[np.int32]) -> Encoded:
         assert self.folder is not None

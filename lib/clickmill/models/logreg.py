@@ -18,8 +18,8 @@ from clickmill.config import Columns, Encodings, LogregSpec
 from clickmill.dataset import Dataset
 from clickmill.errors import ArtifactError, MissingColumnsError
 from clickmill.hashing import rare_hash, to_index
+from clickmill.lookup import Lookup
 from clickmill.models.card import Card
-from clickmill.models.lookup import Lookup
 
 
 def key_bits(spec: LogregSpec) -> int:

@@ -48,12 +48,14 @@ def test_one_rank_is_native_xgboost(growth: dict[str, Any]) -> None:
 
 
 def test_a_column_of_text_is_no_number_and_a_missing_one_is_no_zero() -> None:
-    numbers, hashes = pa.array([None, 0.0, 1e300, -1e300]), np.array([-1, 1, 2, 3], np.int32)
+    numbers = pa.array([None, 0.0, 1e300, -1e300, math.inf, -math.inf])
+    hashes = np.array([-1, 1, 2, 3, 4, 5], np.int32)
     batch = pa.RecordBatch.from_pydict({"n_a": numbers, "s_b": hashes})
     matrix = Inputs(("n_a",), ("s_b",)).matrix(batch)
     assert np.isnan(matrix[0, 0])
-    assert matrix[1:, 0].tolist() == [0.0, np.finfo(np.float32).max, np.finfo(np.float32).min]
-    assert matrix[:, 1].tolist() == [2**24 - 1, 1, 2, 3]
+    largest, least = float(np.finfo(np.float32).max), float(np.finfo(np.float32).min)
+    assert matrix[1:, 0].tolist() == [0.0, largest, least, largest, least]
+    assert matrix[:, 1].tolist() == [2**24 - 1, 1, 2, 3, 4, 5]
 
 
 def test_losses_are_those_of_p_at_full_traffic() -> None:
@@ -176,3 +178,9 @@ def test_a_spec_without_any_limit_of_leaves_is_refused() -> None:
     with pytest.raises(ValueError, match="max_leaves"):
         spec(max_depth=0)
     assert spec(**{"lambda": 2.5}).model_dump(mode="json")["lambda"] == 2.5
+
+
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"max_bins": 9}, {"eta": 0.0}, {"grow_policy": "widest"}])
+def test_no_rounds_and_unknown_parameters_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        spec(**wrong)

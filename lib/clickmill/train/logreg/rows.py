@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clickmill.hashing import to_index
+from clickmill.lookup import Lookup
 from clickmill.models.logreg import hashes, rare_index
-from clickmill.models.lookup import Lookup
 from clickmill.train.logreg import kernels
 from clickmill.train.ring import Ring, gather_uneven
 from clickmill.train.sampled import numbers

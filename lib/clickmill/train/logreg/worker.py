@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from clickmill.config import LogregSpec
 from clickmill.errors import NoRowsError
+from clickmill.lookup import Lookup
 from clickmill.models.logreg import key_array, key_bits
-from clickmill.models.lookup import Lookup
 from clickmill.train.clock import Clock
 from clickmill.train.logreg import kernels, solver
 from clickmill.train.logreg.problem import Doubles, Problem
