@@ -41,10 +41,11 @@ def list_(conf: Conf = None, set_: Sets = None, ds: Day = None, as_json: AsJson 
     for head in ("", "model", "NE", "calibration\nratio", "train\ns"):
         table.add_column(head, overflow="fold")
     for row in rows:
-        seconds = row["seconds"]
+        seconds, again = row["seconds"], row["counted_again"]
+        stale = f"\nstale: {again[0]}{' and later' if again[1:] else ''} was counted again" if again else ""
         table.add_row(
             "*" if row["champion"] else "",
-            Text(f"{row['model_id']}\n{row['kind']}, keep rate {row['keep_rate'] or 'unknown'}"),
+            Text(f"{row['model_id']}\n{row['kind']}, keep rate {row['keep_rate'] or 'unknown'}{stale}"),
             _figure("ne", row["ne"]),
             _figure("calibration_ratio", row["calibration_ratio"]),
             "" if seconds is None else f"{seconds:.1f}",

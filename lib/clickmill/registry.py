@@ -19,6 +19,7 @@ from clickmill.promote.evidence import Evidence, difference
 from clickmill.report.card import card
 from clickmill.schema import EVERYTHING, LAST_STAGE
 from clickmill.scoring import Contender
+from clickmill.staleness import counted_again
 from clickmill.tables import Tables
 
 CARD = "card.md"
@@ -43,7 +44,7 @@ def listed(tables: Tables, ds: date | None) -> list[dict[str, Any]]:
     days = None if ds is None else [ds]
     rows = tables.rows_if_any("models", days=days)
     figures = _figures(tables, rows, days, ("ne", "calibration_ratio"))
-    holder = champion(tables, ds or date.max)
+    holder, again = champion(tables, ds or date.max), counted_again(tables, rows)
     return [
         {
             "model_id": row["model_id"],
@@ -53,6 +54,7 @@ def listed(tables: Tables, ds: date | None) -> list[dict[str, Any]]:
             "keep_rate": row["keep_rate"],
             "seconds": row["seconds"],
             "champion": holder is not None and holder.digest == row["digest"],
+            "counted_again": again.get(row["model_id"], []),
             **{name: figures.get((row["ds"], row["model_id"], name)) for name in ("ne", "calibration_ratio")},
         }
         for row in sorted(rows, key=lambda row: (row["ds"], row["name"]), reverse=True)
@@ -82,6 +84,7 @@ def shown(tables: Tables, model_id: str) -> dict[str, Any]:
         "created_by": card.created_by,
         "artifact": row["artifact"],
         "digest": row["digest"],
+        "counted_again": counted_again(tables, [row]).get(row["model_id"], []),
         "calibration": _calibration(max(fitted, key=lambda one: one["ds"])) if fitted else None,
         "judged": newest,
         "metrics": {name: figure for (day, _, name), figure in figures.items() if day == newest},

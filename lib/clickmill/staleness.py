@@ -1,15 +1,23 @@
-"""Which days of a day job's result are missing, or were made from another config or an older input."""
+"""What was made from something that has changed since.
+
+The days of a day job's result that are missing, or were made from another config or an older input; and the models
+that looked values up in counts that were made again.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 from clickmill.config import Config
+from clickmill.histories.driver import looked_back
 from clickmill.job import Job, Run
+from clickmill.models import artifact
 from clickmill.runs import latest
+from clickmill.split import Stretch
 from clickmill.tables import Tables
 
 
@@ -49,6 +57,33 @@ def stale_days(
         or made[day]["config_digest"] != current
         or _input_is_newer(job.reads, made[day], inputs.get(day))
     ]
+
+
+def counted_again(tables: Tables, models: Sequence[Mapping[str, Any]]) -> dict[str, list[date]]:
+    """The days that each model (a row of `models`) looked back to and that `encode` has counted since, in order.
+
+    By model id; without those that eat no encodings or whose counts are still those they were trained on.
+    """
+    eaters = {row["model_id"]: row for row in models if "encodings" in json.loads(row.get("versions") or "{}")}
+    if not eaters:
+        return {}
+    made = [row for row in latest(tables) if (row["job"], row["status"]) == ("encode", "done")]
+    wrote = {
+        day: json.loads(run["versions_out"]).get("encodings", -1) for day, run in _newest_by_day(made).items()
+    }
+    found = {}
+    for model_id, row in eaters.items():
+        read, stretches = json.loads(row["versions"])["encodings"], json.loads(row["stretches"])
+        if not any(version > read for version in wrote.values()):
+            continue
+        first, last = (
+            datetime.fromisoformat(stretches[name][end]) for name, end in (("train", 0), ("validation", 1))
+        )
+        days = looked_back(artifact.load(Path(row["artifact"])).card, Stretch(first, last))
+        again = [day for day in days if wrote.get(day, -1) > read]
+        if again:
+            found[model_id] = again
+    return found
 
 
 def _newest_by_day(rows: Sequence[Mapping[str, Any]]) -> dict[date, Mapping[str, Any]]:

@@ -203,6 +203,20 @@ def test_trees_go_the_same_road(finished: tuple[str, dict[str, Any]], tmp_path: 
         assert abs(model["metrics"]["calibration_ratio"]["value"] - 1) < 0.2
         assert (model["model_id"], found["lr"]["model_id"]) in pairs
         _scores_alike(warehouse, name, day)
+    assert _stale(warehouse) == {}
+    again = day - timedelta(days=3)
+    assert run("encode", warehouse, *TREES, ds=again)[0] == 0
+    assert _stale(warehouse) == {found[name]["model_id"]: [str(again)] for name in ("trees", "trees_lr")}
+
+
+def _stale(warehouse: str) -> dict[str, list[str]]:
+    """The models that `clickmill models list` calls stale, and the days it names."""
+    asked = ["models", "list", "--conf", "datasets/simulated.yaml", "--set", f"warehouse={warehouse}"]
+    rows = json.loads(CliRunner().invoke(cli.app, [*asked, "--json"]).stdout)
+    found = {row["model_id"]: row["counted_again"] for row in rows if row["counted_again"]}
+    plain = CliRunner().invoke(cli.app, asked).stdout
+    assert plain.count("was counted again") == len(found)
+    return found
 
 
 def _scores_alike(warehouse: str, name: str, day: date) -> None:

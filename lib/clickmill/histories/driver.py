@@ -93,6 +93,11 @@ def history_days(stretch: Stretch, reach: timedelta) -> tuple[date, ...]:
     return Stretch(stretch.start - reach, stretch.end).days
 
 
+def looked_back(card: Card, stretch: Stretch) -> tuple[date, ...]:
+    """The days whose counts the rows of a stretch of time are encoded by, for a model that eats encodings."""
+    return history_days(stretch, _reach(card))
+
+
 def _reach(card: Card) -> timedelta:
     """How far before a row the model looks."""
     assert card.encodings is not None

@@ -105,7 +105,7 @@ def test_trees_or_counts_that_are_missing_or_do_not_fit_are_refused_by_name(tmp_
     with pytest.raises(ArtifactError, match=r"no array 's_site\.clicks'"):
         loaded(tmp_path, card(), less, grown())
     names = ("n_price", "e_shop_impressions", "e_shop_clicks", "e_shop_rate")
-    with pytest.raises(ArtifactError, match="the trees eat .*e_shop_rate.*, its card says .*e_site_rate"):
+    with pytest.raises(ArtifactError, match=r"the trees eat .*e_shop_rate.*, its card says .*e_site_rate"):
         loaded(tmp_path, card(), arrays(), grown(names))
 
 
