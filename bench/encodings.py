@@ -93,7 +93,9 @@ def prepared(folder: str, rows: int, days: int, slots: int) -> Config:
         assert done == 0, "the log could not be made"
     known = load(["datasets/simulated.yaml"]).dataset.slots
     names = [name for name in known if name.startswith("C")][:slots]
-    return load(["datasets/simulated.yaml"], (*sets, f"encodings.slots=[{', '.join(names)}]"))
+    return load(
+        ["datasets/simulated.yaml"], (*sets, f"encodings.slots=[{', '.join(names)}]", "encodings.crosses=[]")
+    )
 
 
 def ours(spark: SparkSession, cfg: Config, days: list[date], out: Path) -> None:

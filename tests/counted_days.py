@@ -32,12 +32,12 @@ def config(tables: Tables, *, train: str = "1d", **models: Any) -> Config:
     )
 
 
-def prepared(tables: Tables) -> Tables:
-    """The tables as a later run sees them, with features, sample and encodings of four days."""
+def prepared(tables: Tables, log: pa.Table = LOG) -> Tables:
+    """The tables as a later run sees them, with features, sample and encodings of the four days of a log."""
     from clickmill.jobs import downsample, encode
     from clickmill.tables import Tables as Fresh
 
-    judged_day.write_features(tables, LOG)
+    judged_day.write_features(tables, log)
     for job in (downsample.JOB, encode.JOB):
         running.run(Fresh(tables.spark, tables.warehouse, run_id=job.name), job, config(tables), DAYS)
     return Fresh(tables.spark, tables.warehouse, run_id="run-of-the-test")

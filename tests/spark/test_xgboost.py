@@ -70,14 +70,14 @@ def model_of(row: dict[str, Any]) -> XgboostModel:
     return model
 
 
-def judged(tables: Tables, row: dict[str, Any]) -> np.ndarray:
-    """p_sampled of test time, its values encoded by what was known before each row."""
+def judged(tables: Tables, row: dict[str, Any], rows: pa.RecordBatch = TEST) -> np.ndarray:
+    """p_sampled of rows of test time, their values encoded by what was known before each row."""
     from clickmill.histories.driver import informed
 
     test = Stretch(datetime(2026, 1, 10), datetime(2026, 1, 11))
     with informed(tables, config(tables), [Contender.of(row)], test) as (one,):
         assert one.columns == ("n_price", "s_ad", "event_time")
-        return np.asarray(one.p_sampled(TEST))
+        return np.asarray(one.p_sampled(rows))
 
 
 def _refuse(*_: Any, **__: Any) -> None:
@@ -105,6 +105,24 @@ def test_as_good_trees_on_one_two_and_four_ranks_and_through_spark(
         again = judged(made, other)
         assert json.loads(other["training"])["rows"] == figures["rows"]
         assert normalized_entropy(label, again / (again + (1 - again) / 0.5)) == pytest.approx(ne, abs=5e-3)
+
+
+@pytest.mark.slow
+def test_ne_is_within_0_0005_on_one_two_and_four_ranks(tables: Tables, capsys: pytest.CaptureFixture[str]) -> None:
+    log = judged_day.features(DAYS, 250_000)
+    truth = log["c_p_true"].to_numpy()
+    price = np.log(truth / (1 - truth)) + np.random.default_rng(0).normal(size=log.num_rows)
+    log = log.set_column(log.schema.get_field_index("n_price"), "n_price", pa.array(price.astype(np.float32)))
+    (test,) = log.filter(pc.equal(log["ds"], pa.scalar(DAYS[3]))).combine_chunks().to_batches()
+    made, label = counted_days.prepared(tables, log), test["label"].to_numpy()
+    found = []
+    for ranks in (1, 2, 4):
+        p = judged(made, trained(made, ranks=ranks), test)
+        found.append(normalized_entropy(label, p / (p + (1 - p) / 0.5)))
+    with capsys.disabled():
+        print(f"\nNE on test time by 1, 2 and 4 ranks: {', '.join(f'{ne:.6f}' for ne in found)}")
+    assert max(found) - min(found) < 5e-4
+    assert max(found) < 0.97
 
 
 def test_a_rank_without_rows_takes_part(made: Tables) -> None:
