@@ -224,6 +224,7 @@ class XgboostSpec(Strict):
     checkpoint_rounds: int = Field(25, ge=1)
     """Trees of a chunk: each has a seed of its own and ends with a checkpoint that a rerun goes on from."""
     device: Literal["cpu", "cuda"] = "cpu"
+    """cuda: each rank has a GPU of its own, the one that Spark's resource `gpu` names, else that of its number."""
     memory_mb: int = Field(4096, ge=1)
     """Of a rank's binned rows; more are kept on its disk."""
     ranks: int | None = Field(None, ge=1)

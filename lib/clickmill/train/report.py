@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from clickmill import errors
-from clickmill.errors import InputError, RankError
+from clickmill.errors import InputError, PlatformError, RankError
 
 SCHEMA = pa.schema([("rank", pa.int32()), ("kind", pa.string()), ("value", pa.string()), ("data", pa.binary())])
 DDL = "rank int, kind string, value string, data binary"
@@ -65,7 +65,7 @@ class RankFailedError(Exception):
 def raised_in(text: str) -> Exception | None:
     """The error of the rank whose task failed, from Spark's account of it; None where it tells of none.
 
-    An InputError of ours comes back as itself (a retry cannot help), anything else as RankError.
+    An InputError or PlatformError of ours comes back as itself (a retry cannot help), anything else as RankError.
     """
     found = _FAILED.search(text)
     return _error(json.loads(found[1])) if found else None
@@ -91,6 +91,6 @@ def _said(rank: int, error: BaseException) -> dict[str, Any]:
 
 def _error(said: Mapping[str, Any]) -> Exception:
     kind = getattr(errors, said["name"], None)
-    if isinstance(kind, type) and issubclass(kind, InputError):
+    if isinstance(kind, type) and issubclass(kind, InputError | PlatformError):
         return kind(said["text"])
     return RankError(f"rank {said['rank']} failed: {said['name']}: {said['text']}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date
 from functools import partial
 from pathlib import Path
@@ -18,12 +17,13 @@ from numpy.typing import NDArray
 
 from clickmill import __version__
 from clickmill.config import PERIOD, Config, XgboostSpec, digest, duration
-from clickmill.errors import ConfigError, PlatformError, nearest
+from clickmill.errors import ConfigError, nearest
 from clickmill.histories.driver import histories, history_days, lacking
 from clickmill.models.xgboost import Inputs, encoded_columns, encoder_of, inputs_of
+from clickmill.session import is_local
 from clickmill.split import Stretch, Stretches
 from clickmill.tables import Tables
-from clickmill.train import driver
+from clickmill.train import driver, gpu
 from clickmill.train.outcome import Outcome, keep
 from clickmill.train.ring import Ring
 from clickmill.train.sampled import Source
@@ -109,6 +109,8 @@ def grown(
     """Trees of model `name` of the config by `spec`, the model's or a part of it; raises as `train` does."""
     where = f"models.{name}" if spec == cfg.models[name] else f"models.{name}.trees"
     ranks = driver.ranks_for(tables.spark, spec.ranks)
+    if spec.device == "cuda" and is_local(tables.spark):  # (elsewhere the ranks look on their own machines)
+        gpu.present()
     encodings = _encodings(cfg, spec, stretches)
     if encodings and say is not None:
         for line in lacking(tables, _days(encodings, stretches)):
@@ -129,7 +131,6 @@ def grown(
             begin,
             None if begin.losses else warm.keep_rate,
             None if dry_run else str(place),
-            _device(spec),
         )
         told = on_ranks(
             tables,
@@ -147,7 +148,19 @@ def grown(
 
 
 def _fit(source: Source, ring: Ring, say: Say | None, *, task: Task) -> Iterator[pa.RecordBatch]:
+    if task.spec.device == "cuda":
+        task = replace(task, device=gpu.device(ring.rank, _addresses(), gpu.present()))
     return worker.rows_of(worker.fit(source, ring, task, say=say), ring.rank)
+
+
+def _addresses() -> list[str]:
+    """The GPUs that Spark gave this task."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    assert context is not None, "a rank is a task of Spark's"
+    given = context.resources().get("gpu")
+    return list(given.addresses) if given else []
 
 
 def _encodings(cfg: Config, spec: XgboostSpec, stretches: Stretches) -> dict[str, Any]:
@@ -212,16 +225,3 @@ def _place(
 def _micros(test: Stretch) -> int:
     """The moment of the artifact's own counts: the end of test time, in microseconds since 1970."""
     return int(test.end.replace(tzinfo=UTC).timestamp() * 1_000_000)
-
-
-def _device(spec: XgboostSpec) -> str:
-    """Raises PlatformError where a GPU is asked for and this machine's driver knows of none."""
-    if spec.device == "cuda":
-        try:
-            ctypes.CDLL("libcuda.so.1")
-        except OSError:
-            raise PlatformError(
-                "device cuda: there is no NVIDIA driver (libcuda.so.1) here; set device: cpu, or run on a machine "
-                "that has one"
-            ) from None
-    return spec.device
