@@ -148,7 +148,7 @@ def joins(spark: SparkSession, cfg: Config, days: list[date], out: Path) -> None
             smoothed.cast("float").alias(f"e_{slot}_rate"),
         )
         rows = rows.join(known, [slot, "ds"], "left")
-    names = [f"e_{slot}_{kind}" for slot in sorted(slots) for kind in ("impressions", "clicks", "rate")]
+    names = [f"e_{slot}_{kind}" for slot in slots for kind in ("impressions", "clicks", "rate")]
     rows.select("event_id", *names).write.mode("overwrite").parquet(str(out))
 
 
