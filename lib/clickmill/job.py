@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import unquote
 
 import typer
 
 from clickmill import errors
 from clickmill.config import Config, duration
 from clickmill.config_files import load
-from clickmill.errors import ClickmillError, UsageError
+from clickmill.errors import ClickmillError, InputError, UsageError
 from clickmill.progress import Progress
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 WorksOn = Literal["days", "window", "rows"]
 _NAMED = re.compile(r"clickmill\.errors\.(\w+): (.*?)(?:\n|$)", re.DOTALL)
+_UNREADABLE = re.compile(
+    r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (?:file:/*(?=/))?(.+?)\.\s"
+)
 
 
 @dataclass(frozen=True)
@@ -225,13 +229,19 @@ def perform_within(run: Run, part: Run) -> None:
 
 
 def named(raised: BaseException) -> ClickmillError:
-    """The error as one of ours: what a worker raised by name comes back by that name."""
+    """The error as one of ours: what a worker raised by name comes back by that name, a file that Spark cannot
+    read as InputError."""
     if isinstance(raised, ClickmillError):
         return raised
     found = _NAMED.search(str(raised))
     kind = getattr(errors, found[1], None) if found else None
     if found and isinstance(kind, type) and issubclass(kind, ClickmillError):
         return kind(found[2].strip())
+    unreadable = _UNREADABLE.search(str(raised))
+    if unreadable:
+        return InputError(
+            f"{unquote(unreadable[1])}: damaged, or not of the format that it is read as; fetch it again"
+        )
     first = str(raised).strip().splitlines()[:1]
     return ClickmillError(f"{type(raised).__name__}: {first[0] if first else ''}")
 

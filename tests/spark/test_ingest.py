@@ -17,7 +17,7 @@ import stored
 
 from clickmill.config import Config
 from clickmill.config_files import load
-from clickmill.errors import MissingColumnsError, NoRowsError, RejectLimitError
+from clickmill.errors import InputError, MissingColumnsError, NoRowsError, RejectLimitError
 
 if TYPE_CHECKING:
     from clickmill.job import Run
@@ -158,6 +158,28 @@ def test_a_missing_file_or_column_is_named_before_anything_is_written(tables: Ta
     path = write(tmp_path / "log.csv", "2026-01-01,1,a,1,1", header="at,click,site,price,site")
     with pytest.raises(MissingColumnsError, match=r"\['site'\] stand twice"):
         ingest(tables, config(tables, path), FIRST)
+    assert not tables.exists("click_log")
+
+
+def test_a_file_of_another_format_is_wrong_input_by_its_name(tables: Tables, tmp_path: Path) -> None:
+    from clickmill.job import named
+
+    good = tables.spark.createDataFrame(
+        [(datetime(2026, 1, 1), 1, "a", 1.0)] * 9, "at timestamp, click int, site string, price double"
+    )
+    good.coalesce(1).write.parquet(str(tmp_path / "logs"))
+    (tmp_path / "logs" / "part-zz bad.parquet").write_text("no Parquet at all, but of a fair length")
+    for path in (tmp_path / "logs", tmp_path / "logs" / "part-zz bad.parquet"):
+        with pytest.raises(Exception, match="FAILED_READ_FILE") as raised:
+            ingest(tables, config(tables, path, source={"format": "parquet", "header": False}), FIRST)
+        error = named(raised.value)
+        assert isinstance(error, InputError)
+        assert "part-zz bad.parquet: damaged, or not of the format" in str(error)
+    binary = tmp_path / "log.csv"
+    binary.write_bytes(b"PAR1" + b"x,\x01" * 5000)
+    with pytest.raises(MissingColumnsError, match=r"missing columns .* \(5001 in all\)$") as told:
+        ingest(tables, config(tables, binary), FIRST)
+    assert len(str(told.value)) < 2000
     assert not tables.exists("click_log")
 
 

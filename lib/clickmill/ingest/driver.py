@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from clickmill.tables import ByWorkers, Tables
 DUPLICATE = "duplicate_event_id"
 MAX_TASKS = 10_000
 BROADCAST_KEYS = 500_000
+NAME_SHOWN, NAMES_SHOWN = 60, 1_500
 _ORDER = ("__high", "__low")
 
 
@@ -255,13 +256,19 @@ def _flat(frame: DataFrame, name: str) -> Column:
     return column
 
 
-def _require(names: tuple[str, ...] | list[str], dataset: Dataset, path: str, *more: str) -> None:
+def _require(names: Sequence[str], dataset: Dataset, path: str, *more: str) -> None:
     missing = [name for name in (*judge.wanted(dataset), *more) if name not in names]
     if missing:
-        raise MissingColumnsError(f"{path}: missing columns {missing}; found {list(names)}")
+        raise MissingColumnsError(f"{path}: missing columns {missing}; found {_shown(names)}")
     twice = sorted({name for name in judge.wanted(dataset) if list(names).count(name) > 1})
     if twice:
         raise MissingColumnsError(f"{path}: columns {twice} stand twice, so that it is not clear which is meant")
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Names for a message: a file of another format can have a first line of any length."""
+    text = str([name[:NAME_SHOWN] for name in names])
+    return text if len(text) <= NAMES_SHOWN else f"{text[:NAMES_SHOWN]}… ({len(names)} in all)"
 
 
 # --- counting ---------------------------------------------------------------------------------
