@@ -53,6 +53,10 @@ class NotEnoughSlotsError(PlatformError):
     """More ranks asked for than Spark has slots: a barrier stage would wait for ever."""
 
 
+class NotEnoughRowGroupsError(PlatformError):
+    """More ranks asked for than the pinned version has row groups to deal to them."""
+
+
 # --- 3: the input is wrong ------------------------------------------------------------------
 
 

@@ -96,6 +96,22 @@ def read(
         raise MissingColumnsError(f"{shard.pieces[0].path}: missing columns {sorted(lacking)}")
 
 
+def rows_within(piece: Piece, stretch: Stretch) -> int:
+    """How many of a row group's rows lie in a stretch of time: as its statistics say, or else by its times."""
+    filesystem, inside = _filesystem(piece.path)
+    with filesystem.open_input_file(inside) as source:
+        group = pq.read_metadata(source).row_group(piece.row_group)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    told = next((one.statistics for one in columns if one.path_in_schema == "event_time"), None)
+    if told is not None and told.has_min_max and not told.null_count:
+        first, last = (moment.replace(tzinfo=None) for moment in (told.min, told.max))
+        if first >= stretch.start and last < stretch.end:
+            return piece.rows
+        if last < stretch.start or first >= stretch.end:
+            return 0
+    return sum(batch.num_rows for batch in read(Shard((piece,)), columns=("event_time",), stretch=stretch))
+
+
 def shard_rows(
     numbers: Iterator[pa.RecordBatch], *, shards: Sequence[Shard], schema: pa.Schema, stretch: Stretch | None
 ) -> Iterator[pa.RecordBatch]:
