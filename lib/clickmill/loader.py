@@ -16,14 +16,13 @@ is filled with rows of weight 0.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numba import njit
 from numpy.typing import NDArray
 
@@ -37,8 +36,8 @@ Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 
 WINDOW_ROWS = 131_072
-TILE = 8
-"""Columns that are moved together: a window of so many stays in a core's cache."""
+STRIP, TILE = 2048, 32
+"""Rows whose columns are gathered, and then turned, together: so many stay in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +189,8 @@ class Loader:
         held: deque[pa.RecordBatch] = deque()
         rows, window, sources = 0, first, deque[tuple[str, int]]()
         parts = self.parts(number, skip=first * self._window)
+        wholes, reals = len(self._columns.whole), len(self._columns.real)
+        turners = (_Turner(wholes, self._window, np.int32), _Turner(reals, self._window, np.float32))
         with ThreadPoolExecutor(self._threads) as pool:
             for part, batches in zip(parts, _decoded(pool, parts, self._columns, self._threads), strict=True):
                 name = f"{part.counted.piece.path}, row group {part.counted.piece.row_group}"
@@ -201,7 +202,8 @@ class Loader:
                         wanted = min(self._window, left)
                         names = _taken(sources, wanted)
                         key = [self._seed, number, 1, self._rank, window]
-                        yield _block(_first(held, wanted), self._columns, np.random.default_rng(key), names)
+                        rng = np.random.default_rng(key)
+                        yield _block(_first(held, wanted), self._columns, turners, rng, names)
                         rows, left, window = rows - wanted, left - wanted, window + 1
         if left:
             raise InputError(
@@ -306,8 +308,34 @@ def _taken(sources: deque[tuple[str, int]], rows: int) -> tuple[str, ...]:
     return tuple(names)
 
 
+class _Turner:
+    """Columns → rows, in memory that is used again for each window."""
+
+    def __init__(self, columns: int, rows: int, kind: type) -> None:
+        self._strip: NDArray[Any] = np.empty((columns, STRIP), kind)
+        self._rows: NDArray[Any] = np.empty((rows, columns), kind)
+
+    def shuffled(self, pieces: Iterable[Sequence[NDArray[Any]]], order: NDArray[np.int64]) -> NDArray[Any]:
+        """(n, k) of the k columns of each piece, the pieces' rows one after the other and then in this order."""
+        at = 0
+        for columns in pieces:
+            rows = len(columns[0]) if columns else 0
+            for begin in range(0, rows, STRIP):
+                end = min(begin + STRIP, rows)
+                for own, column in zip(self._strip, columns, strict=True):
+                    own[: end - begin] = column[begin:end]
+                _transpose(self._strip[:, : end - begin], self._rows[at + begin : at + end])
+            at += rows
+        # Whole rows are moved at random four times as fast as single values.
+        return self._rows[: len(order)].take(order, axis=0)
+
+
 def _block(
-    batches: list[pa.RecordBatch], columns: Columns, rng: np.random.Generator, names: tuple[str, ...]
+    batches: list[pa.RecordBatch],
+    columns: Columns,
+    turners: tuple[_Turner, _Turner],
+    rng: np.random.Generator,
+    names: tuple[str, ...],
 ) -> _Block:
     """The rows of a window, shuffled. Raises MissingColumnsError, InputError."""
     rows = sum(batch.num_rows for batch in batches)
@@ -316,39 +344,43 @@ def _block(
     weight = np.ones(rows, np.float32)
     if columns.weight is not None:
         weight = np.concatenate([_real(batch, columns.weight) for batch in batches])[order]
-    whole = _by_rows([[hashes(batch, name) for batch in batches] for name in columns.whole], order, np.int32)
-    real = _by_rows([[_real(batch, name) for batch in batches] for name in columns.real], order, np.float32)
+    whole = turners[0].shuffled(([hashes(batch, name) for name in columns.whole] for batch in batches), order)
+    real = turners[1].shuffled(([_real(batch, name) for name in columns.real] for batch in batches), order)
     carried = pa.table({})
     if columns.carried:
         carried = pa.Table.from_batches([batch.select(columns.carried) for batch in batches]).take(order)
     return _Block(whole, real, label, weight, carried, names)
 
 
-def _by_rows(columns: list[list[NDArray[Any]]], order: NDArray[np.int64], kind: type) -> NDArray[Any]:
-    """(n, k) from k columns in pieces, row i being row order[i]."""
-    source: NDArray[Any] = np.empty((len(columns), len(order)), kind)
-    for row, parts in zip(source, columns, strict=True):
-        np.concatenate(parts, out=row)
-    out: NDArray[Any] = np.empty((len(order), len(columns)), kind)
-    _gather(source, order, out)
-    return out
-
-
 def _label(batch: pa.RecordBatch, names: tuple[str, ...]) -> Float32:
-    values = batch.column("label")
-    if values.null_count or not pc.all(pc.is_in(values, pa.array([0, 1], values.type))).as_py():
+    label = batch.column("label").to_numpy(zero_copy_only=False)  # (floats, where some are null)
+    if not ((label == 0) | (label == 1)).all():
         raise InputError(f"{', '.join(names)}: a label is neither 0 nor 1")
-    return np.asarray(values.to_numpy(zero_copy_only=False), np.float32)
+    return np.asarray(label, np.float32)
 
 
 def _real(batch: pa.RecordBatch, name: str) -> Float32:
-    return np.asarray(batch.column(name).cast(pa.float32()).to_numpy(zero_copy_only=False), np.float32)
+    """(n,); NaN for null, three times as fast as Arrow puts it there."""
+    values = batch.column(name).cast(pa.float32())
+    if not values.null_count:
+        return np.asarray(values.to_numpy(), np.float32)
+    valid, bits = values.buffers()
+    out = np.empty(len(values), np.int32)
+    _with_nan(np.frombuffer(bits, np.int32), np.frombuffer(valid, np.uint8), values.offset, out)
+    return out.view(np.float32)
 
 
 @njit(cache=True, nogil=True)
-def _gather(source, order, out):  # type: ignore[no-untyped-def]
-    for begin in range(0, source.shape[0], TILE):
-        end = min(begin + TILE, source.shape[0])
-        for i in range(len(order)):
-            for j in range(begin, end):
-                out[i, j] = source[j, order[i]]
+def _with_nan(bits, valid, offset, out):  # type: ignore[no-untyped-def]
+    for i in range(len(out)):
+        at = offset + i
+        out[i] = bits[at] | (np.int32((valid[at >> 3] >> np.uint8(at & 7)) & np.uint8(1)) - np.int32(1))
+
+
+@njit(cache=True, nogil=True)
+def _transpose(source, out):  # type: ignore[no-untyped-def]
+    for begin in range(0, source.shape[1], TILE):
+        end = min(begin + TILE, source.shape[1])
+        for j in range(source.shape[0]):
+            for i in range(begin, end):
+                out[i, j] = source[j, i]
