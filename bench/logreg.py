@@ -173,7 +173,7 @@ def child(arguments: argparse.Namespace, work: Path, side: str, iterations: list
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     """One fit after another, of so many iterations each, in one session."""
-    from clickmill.config import LogregSpec
+    from clickmill.specs import LogregSpec
     from clickmill.split import Stretch, Stretches
     from clickmill.tables import Tables
     from clickmill.train.logreg.driver import fit

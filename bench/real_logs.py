@@ -27,9 +27,10 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
 from clickmill import hashing, metrics, reader
-from clickmill.config import Config, LogregSpec
+from clickmill.config import Config
 from clickmill.config_files import load
 from clickmill.models import artifact
+from clickmill.specs import LogregSpec
 from clickmill.split import Stretch
 
 # The configs' l2 are for whole logs; these samples have 5,000 and 30,000 rows to train on.

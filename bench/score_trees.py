@@ -19,13 +19,13 @@ import numpy as np
 import pyarrow as pa
 from logreg import machine
 
-from clickmill.config import XgboostSpec
 from clickmill.encoding import Counts, History, Snapshot
 from clickmill.models import artifact
 from clickmill.models.artifact import Model
 from clickmill.models.card import Card
 from clickmill.models.encoded import Encoder
 from clickmill.models.xgboost import Inputs
+from clickmill.specs import XgboostSpec
 from clickmill.train.ring import SoloRing
 from clickmill.train.xgboost.worker import Task, fit
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clickmill.calibration import expit
-from clickmill.config import Columns, LogregSpec
 from clickmill.dataset import Dataset, Source
 from clickmill.hashing import hash_slot
 from clickmill.models import artifact
 from clickmill.models.card import Card
+from clickmill.specs import Columns, LogregSpec
 
 if TYPE_CHECKING:
     from clickmill.tables import Tables

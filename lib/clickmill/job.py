@@ -22,10 +22,11 @@ from urllib.parse import unquote
 import typer
 
 from clickmill import errors
-from clickmill.config import Config, duration
+from clickmill.config import Config
 from clickmill.config_files import load
 from clickmill.errors import ClickmillError, InputError, UsageError
 from clickmill.progress import Progress
+from clickmill.specs import duration
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

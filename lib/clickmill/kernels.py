@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from clickmill.calibration import Calibrator
-from clickmill.config import LogregSpec, XgboostSpec
 from clickmill.config_files import load
 from clickmill.dataset import Dataset
 from clickmill.encoding import Counts, History, periods_of
@@ -32,6 +31,7 @@ from clickmill.models.xgboost import Inputs
 from clickmill.sample.worker import keep_batches
 from clickmill.scoring import P_OUTSIDE, Outside
 from clickmill.simulate.worker import FIRST_DAY, World, block_rows
+from clickmill.specs import LogregSpec, XgboostSpec
 from clickmill.train.logreg import worker as logreg
 from clickmill.train.ring import SoloRing
 from clickmill.train.xgboost import worker as trees

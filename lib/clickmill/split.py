@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
-from clickmill.config import Split, duration
+from clickmill.config import Split
+from clickmill.specs import duration
 
 HOUR = timedelta(hours=1)
 

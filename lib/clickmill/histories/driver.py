@@ -12,12 +12,13 @@ from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 
-from clickmill.config import PERIOD, Config, duration
+from clickmill.config import PERIOD, Config
 from clickmill.errors import MissingColumnsError, SchemaError
 from clickmill.histories import worker
 from clickmill.models.card import Card
 from clickmill.schema import TABLES
 from clickmill.scoring import Contender
+from clickmill.specs import duration
 from clickmill.split import Stretch
 from clickmill.tables import Tables
 

@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clickmill.config import Columns, Encodings, LogregSpec
+from clickmill.config import Encodings
 from clickmill.dataset import Dataset
 from clickmill.errors import ArtifactError, MissingColumnsError
 from clickmill.hashing import rare_hash, to_index
 from clickmill.lookup import Lookup
 from clickmill.models.card import Card
+from clickmill.specs import Columns, LogregSpec
 
 
 def key_bits(spec: LogregSpec) -> int:

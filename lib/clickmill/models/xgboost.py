@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clickmill.config import Columns, Encodings, XgboostSpec
+from clickmill.config import Encodings
 from clickmill.dataset import Dataset
 from clickmill.errors import ArtifactError, MissingColumnsError
 from clickmill.models.card import Card
 from clickmill.models.encoded import Encoder, snapshots_from
 from clickmill.models.logreg import hash_columns, hashes
 from clickmill.models.trees import booster_from
+from clickmill.specs import Columns, XgboostSpec
 
 if TYPE_CHECKING:
     from xgboost import Booster

@@ -11,10 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clickmill import hashing
-from clickmill.config import LogregSpec
 from clickmill.models import artifact
 from clickmill.models.card import Card
 from clickmill.models.logreg import LogregModel
+from clickmill.specs import LogregSpec
 from clickmill.train.logreg import worker
 from clickmill.train.logreg.worker import Fitted, Task
 

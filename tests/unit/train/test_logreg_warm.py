@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 from unit.train.logs import Held, card, log, task
 
-from clickmill.config import LogregSpec
 from clickmill.errors import ConfigError, MissingTableError
 from clickmill.models import artifact
 from clickmill.models.logreg import LogregModel
 from clickmill.scoring import Contender
+from clickmill.specs import LogregSpec
 from clickmill.split import Stretch
 from clickmill.tables import Tables
 from clickmill.train.logreg import worker

@@ -12,7 +12,6 @@ import pytest
 import trees
 from trees import NAMES, Held, log
 
-from clickmill.config import LogregSpec, TreesLogregSpec, XgboostSpec
 from clickmill.errors import ArtifactError, MissingColumnsError
 from clickmill.hashing import hash_slot, to_index
 from clickmill.metrics import log_loss
@@ -22,6 +21,7 @@ from clickmill.models.leaves import Leaves
 from clickmill.models.trees import booster_from
 from clickmill.models.trees_logreg import TreesLogregModel
 from clickmill.models.xgboost import Inputs
+from clickmill.specs import LogregSpec, TreesLogregSpec, XgboostSpec
 from clickmill.train.logreg import worker as linear
 from clickmill.train.ring import SoloRing
 from clickmill.train.trees_logreg.worker import Task, fit

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from clickmill.config import XgboostSpec
 from clickmill.models.xgboost import Inputs
+from clickmill.specs import XgboostSpec
 from clickmill.train.xgboost.worker import Task
 
 NAMES = tuple(f"n_{j}" for j in range(5))

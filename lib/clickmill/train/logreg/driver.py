@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from clickmill.config import Config, LogregSpec
+from clickmill.config import Config
 from clickmill.models.logreg import column_slots, feature_columns
+from clickmill.specs import LogregSpec
 from clickmill.split import Stretches
 from clickmill.tables import Tables
 from clickmill.train.logreg import worker

@@ -6,11 +6,11 @@ from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 from clickmill.champion import champion
-from clickmill.config import LogregSpec
 from clickmill.errors import ConfigError
 from clickmill.models import artifact
 from clickmill.models.artifact import Model
 from clickmill.models.logreg import LogregModel
+from clickmill.specs import LogregSpec
 from clickmill.split import Stretch
 from clickmill.tables import Tables
 from clickmill.train.earlier import earlier, require_earlier

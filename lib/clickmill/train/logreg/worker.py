@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clickmill.config import LogregSpec
 from clickmill.errors import NoRowsError
 from clickmill.lookup import Lookup
 from clickmill.models.logreg import key_array, key_bits
+from clickmill.specs import LogregSpec
 from clickmill.train.clock import Clock
 from clickmill.train.logreg import kernels, solver
 from clickmill.train.logreg.problem import Doubles, Problem

@@ -10,10 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from clickmill.config import Config, TreesLogregSpec
+from clickmill.config import Config
 from clickmill.errors import ConfigError
 from clickmill.models.leaves import Leaves
 from clickmill.models.logreg import column_slots, feature_columns
+from clickmill.specs import TreesLogregSpec
 from clickmill.split import HOUR, Stretch, Stretches
 from clickmill.tables import Tables
 from clickmill.train.logreg import worker as linear

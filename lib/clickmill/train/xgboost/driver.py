@@ -16,11 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clickmill import __version__
-from clickmill.config import PERIOD, Config, XgboostSpec, digest, duration
+from clickmill.config import PERIOD, Config, digest
 from clickmill.errors import ConfigError, nearest
 from clickmill.histories.driver import histories, history_days, lacking
 from clickmill.models.xgboost import Inputs, encoded_columns, encoder_of, inputs_of
 from clickmill.session import is_local
+from clickmill.specs import XgboostSpec, duration
 from clickmill.split import Stretch, Stretches
 from clickmill.tables import Tables
 from clickmill.train import driver, gpu

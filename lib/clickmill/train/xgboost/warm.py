@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from clickmill.config import XgboostSpec
 from clickmill.errors import ConfigError
 from clickmill.models.xgboost import Inputs, XgboostModel
+from clickmill.specs import XgboostSpec
 from clickmill.split import Stretch
 from clickmill.tables import Tables
 from clickmill.train.earlier import earlier, require_earlier

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clickmill.config import XgboostSpec
 from clickmill.errors import NoRowsError
 from clickmill.models.trees import import_xgboost, moved
 from clickmill.models.xgboost import Inputs
+from clickmill.specs import XgboostSpec
 from clickmill.train.clock import Clock
 from clickmill.train.report import Row, collected, pieces, report
 from clickmill.train.ring import BrokenRingError, Ring
