@@ -35,11 +35,12 @@ from clickmill.calibration import Calibrator, expit
 from clickmill.config_files import load
 from clickmill.evaluate.driver import judge
 from clickmill.evaluate.passes import scored, traffic
-from clickmill.evaluate.slices import ByDay, ByValue, Everything, Slices, Units
+from clickmill.evaluate.slices import ByDay, ByValue, Everything, Slices
 from clickmill.evaluate.worker import Entry, Plan
 from clickmill.scoring import Outside
 from clickmill.split import Stretch
 from clickmill.tables import ByWorkers, Tables
+from clickmill.units import Units
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

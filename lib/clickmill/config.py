@@ -176,6 +176,35 @@ class Gate(Strict):
         return band
 
 
+class Monitor(Strict):
+    """From what on `monitor` says watch, and retrain, of a day's rows against those of train time."""
+
+    rows: int = Field(100_000, ge=1000)
+    """Of each side, drawn by key; all of them where there are fewer."""
+    seed: int = Field(42, ge=0, lt=2**31)
+    psi: tuple[float, float] = (0.1, 0.25)
+    """Population stability index of a column, less what chance adds."""
+    ks: tuple[float, float] = (0.1, 0.2)
+    """Kolmogorov and Smirnov's distance of a number, less what chance adds."""
+    unseen: tuple[float, float] = (0.05, 0.2)
+    """Share of a slot's rows whose value is new, above what is usual for it."""
+    click_rate: tuple[float, float] = (0.02, 0.05)
+    """By so much the click-through rate is proven another, relatively."""
+    adversarial_auc: tuple[float, float] = (0.6, 0.75)
+    """Proven of a classifier that tells the day's rows from earlier ones."""
+    calibration: tuple[float, float] = (0.05, 0.1)
+    """By so much the champion's calibration ratio is proven off 1."""
+    ne_loss: tuple[float, float] = (0.01, 0.03)
+    """By so much the champion's NE is proven above that of the day it was promoted, relatively."""
+
+    @field_validator("psi", "ks", "unseen", "click_rate", "adversarial_auc", "calibration", "ne_loss")
+    @classmethod
+    def _rising(cls, pair: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < pair[0] <= pair[1]:
+            raise ValueError("two numbers, watch and retrain, 0 < watch ≤ retrain")
+        return pair
+
+
 class Predictions(Strict):
     keep: Literal["all", "none"] | float = "all"
     """What of `predictions` is stored: all, none, or a keyed share in (0, 1)."""
@@ -255,6 +284,7 @@ class Config(Strict):
     calibration: Calibration = Calibration()
     judge: Judge = Judge()
     gate: Gate = Gate()
+    monitor: Monitor = Monitor()
     predictions: Predictions = Predictions()
     score: Score = Score()
     simulate: Simulate = Simulate()

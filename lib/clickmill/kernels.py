@@ -20,7 +20,7 @@ from clickmill.encoding import Counts, History, periods_of
 from clickmill.evaluate import worker as judge
 from clickmill.evaluate.cells import refinement
 from clickmill.evaluate.resampling import rank_edges
-from clickmill.evaluate.slices import ByDay, Everything, Slices, Units
+from clickmill.evaluate.slices import ByDay, Everything, Slices
 from clickmill.evaluate.worker import Entry
 from clickmill.features.worker import FeatureSpec, featurize
 from clickmill.ingest import worker as ingest
@@ -35,6 +35,7 @@ from clickmill.specs import LogregSpec, XgboostSpec
 from clickmill.train.logreg import worker as logreg
 from clickmill.train.ring import SoloRing
 from clickmill.train.xgboost import worker as trees
+from clickmill.units import Units
 
 ROWS = 2_000
 

@@ -326,6 +326,22 @@ TABLES: dict[str, Table] = {
         },
         required=("ds", "at", "run_id", "promoted"),
     ),
+    "drift": Table(
+        columns={
+            "ds": DAY,
+            "run_id": STRING,
+            "against": STRING,
+            "column": STRING,
+            "statistic": STRING,
+            "value": DOUBLE,
+            "low": DOUBLE,
+            "high": DOUBLE,
+            "verdict": STRING,
+        },
+        partition_by=("ds",),
+        required=("ds", "against", "column", "statistic", "value", "verdict"),
+        checks={"verdict_known": OneOf("verdict", ("none", "watch", "retrain"))},
+    ),
     "runs": Table(
         columns={
             "run_id": STRING,

@@ -28,7 +28,6 @@ from clickmill.evaluate.slices import (
     Slices,
     Way,
     slice_column,
-    units_of,
     way_of,
 )
 from clickmill.evaluate.tally import Tally
@@ -38,6 +37,7 @@ from clickmill.schema import EVERYTHING, LAST_STAGE
 from clickmill.scoring import Contender
 from clickmill.split import Stretch
 from clickmill.tables import ByWorkers, Partitions, Tables, Written
+from clickmill.units import units_of
 
 FIGURES = (
     *("log_loss", "ne", "rig", "calibration_ratio", "ece", "brier", "auc", "auc_pr"),

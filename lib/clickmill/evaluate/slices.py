@@ -13,15 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clickmill import bootstrap
-from clickmill.config import Judge, Slice
+from clickmill.config import Slice
 from clickmill.schema import DAY_SLICE, EVERYTHING
+from clickmill.units import micros
 
 Int32 = NDArray[np.int32]
 OTHER, MISSING, SEEN, UNSEEN = "__other__", "__missing__", "__seen__", "__unseen__"
 HOUR_US = 3_600_000_000
-BLOCKS = {"hour": 1, "day": 24}
-"""Units that are blocks of time, in hours."""
 
 
 class Way(Protocol):
@@ -163,24 +161,6 @@ class Slices:
         return np.column_stack(own).astype(np.int32)
 
 
-@dataclass(frozen=True)
-class Units:
-    """What the bootstrap draws together: rows of one value of `column`, or of one block of `hours`."""
-
-    seed: int
-    column: str | None = None
-    hours: int | None = None
-
-    def keys(self, batch: pa.RecordBatch) -> bootstrap.Keys:
-        """The key of each row's unit, (n,); a row without one is a unit of its own."""
-        if self.hours is not None:
-            return bootstrap.block_keys(micros(batch.column("event_time")), self.hours, self.seed)
-        event_id = batch.column("event_id").cast(pa.string())
-        if self.column is None:
-            return bootstrap.row_keys(event_id, self.seed)
-        return bootstrap.unit_keys(batch.column(self.column).cast(pa.string()), event_id, self.seed)
-
-
 def slice_column(one: Slice) -> str:
     """The column of `features` that a way of slicing looks at."""
     prefix = {"values": "c_", "buckets": "n_", "seen": "s_"}.get(one.kind)
@@ -199,15 +179,3 @@ def way_of(one: Slice, *, common: Mapping[str, tuple[str, ...]], seen: Mapping[s
     if one.kind == "buckets":
         return ByBucket(name, column, one.edges)
     return BySeen(name, column, seen[column]) if one.kind == "seen" else ByHour()
-
-
-def units_of(conf: Judge) -> Units:
-    """The bootstrap's units by the config."""
-    if conf.unit in BLOCKS:
-        return Units(conf.seed, hours=BLOCKS[conf.unit])
-    return Units(conf.seed, column=None if conf.unit == "impression" else f"c_{conf.unit}")
-
-
-def micros(event_time: pa.Array) -> NDArray[np.int64]:
-    """Microseconds since 1970 UTC, (n,)."""
-    return np.asarray(pc.cast(event_time.cast(pa.timestamp("us", tz="UTC")), pa.int64()).to_numpy())

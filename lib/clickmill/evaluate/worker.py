@@ -17,11 +17,12 @@ from clickmill.bootstrap import Keys
 from clickmill.calibration import Calibrator
 from clickmill.evaluate.cells import Cells, Counter, Judged, Refinement, fine_key
 from clickmill.evaluate.resampling import Ranked, Resampled
-from clickmill.evaluate.slices import Slices, Units
+from clickmill.evaluate.slices import Slices
 from clickmill.evaluate.tally import Tally, Tallying
 from clickmill.hashing import keyed_uniform
 from clickmill.metrics import Array, check_probabilities
 from clickmill.scoring import Contender
+from clickmill.units import Units
 
 PARCELS = pa.schema(
     [("kind", pa.string()), ("model_id", pa.string()), ("place", pa.int32()), ("content", pa.binary())]

@@ -16,10 +16,11 @@ from clickmill.errors import InvalidProbabilityError
 from clickmill.evaluate import worker
 from clickmill.evaluate.cells import refinement
 from clickmill.evaluate.resampling import rank_edges
-from clickmill.evaluate.slices import ByDay, Everything, Slices, Units
+from clickmill.evaluate.slices import ByDay, Everything, Slices
 from clickmill.evaluate.tally import SUMS, Tally
 from clickmill.evaluate.worker import Entry, Plan
 from clickmill.scoring import Contender
+from clickmill.units import Units
 
 
 def entry(tmp_path: Path, name: str = "lr", shift: float = 0.0) -> Entry:

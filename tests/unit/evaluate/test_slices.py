@@ -10,7 +10,8 @@ import pytest
 
 from clickmill.bootstrap import unit_keys
 from clickmill.config import Judge, Slice
-from clickmill.evaluate.slices import ByDay, Everything, Slices, Units, slice_column, units_of, way_of
+from clickmill.evaluate.slices import ByDay, Everything, Slices, slice_column, way_of
+from clickmill.units import Units, units_of
 
 HOUR = 3_600_000_000
 BATCH = pa.RecordBatch.from_pydict(

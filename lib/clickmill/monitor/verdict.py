@@ -1,0 +1,102 @@
+"""From figures to a verdict, `none`, `watch` or `retrain`, with sentences. No Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from clickmill.config import Monitor
+from clickmill.monitor.figures import ALL, Drift
+
+Level = Literal["none", "watch", "retrain"]
+LEVELS: tuple[Level, ...] = ("none", "watch", "retrain")
+
+WORDS = {
+    "psi": "its distribution has moved",
+    "ks": "its distribution has moved",
+    "unseen_excess": "more of its values are new",
+    "ctr_ratio": "the click-through rate is another",
+    "adversarial_auc": "a classifier tells the day's rows from earlier ones",
+    "calibration_ratio": "the champion's p is off",
+    "ne_loss": "the champion's NE is worse than on the day it was promoted",
+}
+OWN = ("psi", "ks", "unseen_excess", "ctr_ratio")
+"""Statistics of the rows themselves: told before what they do to models."""
+
+
+class Judged(NamedTuple):
+    """A figure and what it means."""
+
+    figure: Drift
+    verdict: Level
+    strength: float
+    """What is proven of it over the threshold of `retrain`."""
+
+
+class Verdict(NamedTuple):
+    """Of a day."""
+
+    level: Level
+    sentences: tuple[str, ...]
+    """The strongest reason first; empty for `none`."""
+    figures: tuple[Judged, ...]
+
+
+def verdict(figures: Iterable[Drift], conf: Monitor) -> Verdict:
+    """What the figures come to. Against the day before a figure says `watch` at most: what is gone again today, or
+    was there before train time ended, is no reason to train."""
+    judged = tuple(_judged(figure, conf) for figure in figures)
+    telling = sorted((one for one in judged if one.verdict != "none"), key=_rank)
+    level = LEVELS[max((LEVELS.index(one.verdict) for one in judged), default=0)]
+    return Verdict(level, tuple(_sentence(one, conf) for one in telling), judged)
+
+
+def _judged(figure: Drift, conf: Monitor) -> Judged:
+    if figure.statistic not in WORDS:
+        return Judged(figure, "none", 0.0)
+    watch, retrain = thresholds(figure.statistic, conf)
+    proven = _proven(figure)
+    level: Level = "none" if proven < watch else "watch" if proven < retrain else "retrain"
+    if figure.against == "day_before" and level == "retrain":
+        level = "watch"
+    return Judged(figure, level, proven / retrain)
+
+
+def thresholds(statistic: str, conf: Monitor) -> tuple[float, float]:
+    """From what on a statistic says watch, and retrain."""
+    return {
+        "psi": conf.psi,
+        "ks": conf.ks,
+        "unseen_excess": conf.unseen,
+        "ctr_ratio": conf.click_rate,
+        "adversarial_auc": conf.adversarial_auc,
+        "calibration_ratio": conf.calibration,
+        "ne_loss": conf.ne_loss,
+    }[statistic]
+
+
+def _proven(figure: Drift) -> float:
+    """How much of it is no chance: of a ratio how far its interval lies from 1, of other figures the lower end; 0
+    where there is no interval. Chance is taken off PSI, KS and the excess of new values already."""
+    if figure.statistic in ("psi", "ks", "unseen_excess"):
+        return figure.value
+    if figure.low is None or figure.high is None:
+        return 0.0
+    if figure.statistic in ("ctr_ratio", "calibration_ratio"):
+        return max(figure.low - 1, 1 - figure.high, 0.0)
+    return figure.low
+
+
+def _rank(one: Judged) -> tuple[int, bool, bool, float]:
+    own = one.figure.statistic in OWN
+    return -LEVELS.index(one.verdict), one.figure.against != "train", not own, -one.strength
+
+
+def _sentence(one: Judged, conf: Monitor) -> str:
+    figure = one.figure
+    whose = "" if figure.column == ALL else f"{figure.column}: "
+    since = "train time" if figure.against == "train" else "the day before"
+    within = "" if figure.low is None else f" [{figure.low:.3f}, {figure.high:.3f}]"
+    watch, retrain = thresholds(figure.statistic, conf)
+    said = f"{figure.statistic} {figure.value:.3f}{within} against {since}"
+    return f"{whose}{WORDS[figure.statistic]}: {said}, watch from {watch:g} on, retrain from {retrain:g} on"
