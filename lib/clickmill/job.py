@@ -178,6 +178,19 @@ def command(load_job: Callable[[], Job]) -> Callable[..., None]:
 def execute(job: Job, arguments: Arguments) -> int:
     """Runs the job and returns its exit code; every error that it may end with is told on standard error."""
     _die_with_the_jvm()
+    verdict, error = verdict_of(job, arguments)
+    if error is not None:
+        _tell(error)
+    text = json.dumps(verdict, default=str)
+    if arguments.result_file:
+        Path(arguments.result_file).write_text(f"{text}\n", encoding="utf-8")
+    if arguments.json:
+        print(text)
+    return error.exit_code if error else errors.EXIT_DONE
+
+
+def verdict_of(job: Job, arguments: Arguments) -> tuple[dict[str, Any], ClickmillError | None]:
+    """Runs the job: what `--json` prints, and the error that it ended with."""
     progress = Progress(quiet=arguments.json)
     run: Run | None = None
     error: ClickmillError | None = None
@@ -188,14 +201,8 @@ def execute(job: Job, arguments: Arguments) -> int:
         error = named(raised)
         if type(error) is ClickmillError:
             traceback.print_exception(raised)
-        _tell(error)
     code = error.exit_code if error else errors.EXIT_DONE
-    verdict = json.dumps(_verdict(job, run, code, error), default=str)
-    if arguments.result_file:
-        Path(arguments.result_file).write_text(f"{verdict}\n", encoding="utf-8")
-    if arguments.json:
-        print(verdict)
-    return code
+    return _verdict(job, run, code, error), error
 
 
 def perform(run: Run) -> None:
