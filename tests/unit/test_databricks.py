@@ -1,0 +1,92 @@
+"""The Databricks bundle: of the typed form, and every task is a command that our own command line takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+bundles = pytest.importorskip("databricks.bundles.jobs", reason="databricks-bundles is not installed")
+
+ROOT = Path(__file__).parents[2]
+BUNDLE: dict[str, Any] = yaml.safe_load((ROOT / "databricks.yml").read_text(encoding="utf-8"))
+JOB = BUNDLE["resources"]["jobs"]["click_models_daily"]
+REFERENCE = re.compile(r"\$\{var\.(\w+)\}")
+
+
+def resolved(value: Any, target: str) -> Any:
+    """Variables as a target has them."""
+    if isinstance(value, dict):
+        return {key: resolved(item, target) for key, item in value.items()}
+    if isinstance(value, list):
+        return [resolved(item, target) for item in value]
+    if not isinstance(value, str):
+        return value
+    values = {name: one["default"] for name, one in BUNDLE["variables"].items()}
+    values |= BUNDLE["targets"][target].get("variables", {})
+    while REFERENCE.search(value):
+        value = REFERENCE.sub(lambda found: values[found[1]], value)
+    return value.replace("{{job.parameters.ds}}", "2026-01-10")
+
+
+def commands(target: str) -> dict[str, list[str]]:
+    tasks = resolved(JOB["tasks"], target)
+    return {task["task_key"]: task["python_wheel_task"]["parameters"] for task in tasks}
+
+
+@pytest.mark.parametrize("target", ["dev", "prod"])
+def test_the_job_has_the_form_that_databricks_takes(target):
+    job = bundles.Job.from_dict(resolved(JOB, target))
+    keys = [task.task_key for task in job.tasks]
+    assert len(keys) == len(set(keys))
+    for place, task in enumerate(job.tasks):
+        assert {before.task_key for before in task.depends_on} <= set(keys[:place])
+        assert task.job_cluster_key == job.job_clusters[0].job_cluster_key
+        assert task.python_wheel_task.package_name == "clickmill"
+
+
+def test_a_wrong_key_is_seen():
+    with pytest.raises(ValueError, match="job_cluster"):
+        bundles.Job.from_dict({**resolved(JOB, "dev"), "job_cluster": []})
+
+
+def test_its_entry_point_is_the_packages_own():
+    import tomllib
+
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert {task["python_wheel_task"]["entry_point"] for task in JOB["tasks"]} == set(scripts)
+
+
+@pytest.mark.parametrize("target", ["dev", "prod"])
+def test_every_task_is_a_command_of_ours_with_a_config_that_is_right(target, monkeypatch):
+    from typer.testing import CliRunner
+
+    from clickmill import cli, job
+    from clickmill.config_files import load
+
+    taken: list[tuple[str, job.Arguments]] = []
+    monkeypatch.setattr(job, "execute", lambda one, arguments: taken.append((one.name, arguments)) or 0)
+    for name, words in commands(target).items():
+        done = CliRunner().invoke(cli.app, words)
+        assert done.exit_code == 0, f"{name}: {done.output}"
+        assert taken[-1][0] == name
+    for _, arguments in taken:
+        cfg = load(arguments.conf, arguments.set)
+        assert set(arguments.models) <= set(cfg.models)
+        assert cfg.warehouse_is_catalog
+        assert cfg.artifact_root.startswith("/Volumes/")
+        assert cfg.spark.master is None
+
+
+def test_every_job_of_a_day_has_its_task():
+    own = {path.stem for path in (ROOT / "jobs").glob("[a-z]*.py")}
+    by_hand = {"simulate", "score", "pipeline", "train_trees_logreg"}
+    assert set(commands("dev")) == own - by_hand
+
+
+def test_the_warehouse_is_a_schema_of_unity_catalog():
+    (warehouse,) = {words[words.index("--set") + 1] for words in commands("prod").values()}
+    assert warehouse == "warehouse=main.clickmill_prod"
