@@ -5,7 +5,7 @@
 BIN := .venv/bin
 # Two processes, each with a Spark session of its own; the tests of a file stay together, as they share fixtures.
 SPLIT := --numprocesses 2 --dist loadfile --no-loadscope-reorder
-# The demo: ten simulated days that end with this one.
+# The demo: two simulated weeks that end with this one.
 DEMO := --conf conf/datasets/simulated.yaml --ds 2026-01-14
 
 help: ## list the targets

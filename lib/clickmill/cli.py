@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import json
 import sys
 from functools import partial
@@ -16,7 +15,7 @@ import yaml
 import clickmill
 from clickmill import cli_models, jobs
 from clickmill.errors import EXIT_DONE, ClickmillError, UsageError
-from clickmill.job import Arguments, Job, command, day_of, execute, job_help, names_of
+from clickmill.job import Arguments, called, command, day_of, execute, job_help, names_of
 
 HELP = """From a raw click log to a calibrated, judged click model, on Spark.
 
@@ -226,12 +225,7 @@ def _add_jobs() -> None:
     """A command for each file in jobs/; the job itself is imported when it is run, its help is read as text."""
     for path in sorted(Path(jobs.__path__[0]).glob("[a-z]*.py")):
         doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        run_app.command(name=path.stem, help=job_help(path.stem, doc))(command(partial(_job, path.stem)))
-
-
-def _job(name: str) -> Job:
-    job: Job = importlib.import_module(f"clickmill.jobs.{name}").JOB
-    return job
+        run_app.command(name=path.stem, help=job_help(path.stem, doc))(command(partial(called, path.stem)))
 
 
 _add_jobs()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import re
 import secrets
@@ -133,6 +134,12 @@ class Job:
         doc = sys.modules[self.main.__module__].__doc__ or ""
         app.command(help=job_help(self.name, doc))(command(lambda: self))
         app(args=None if argv is None else list(argv), prog_name=f"clickmill run {self.name}")
+
+
+def called(name: str) -> Job:
+    """The job of a file in jobs/, imported now: with it come the libraries that it works with."""
+    job: Job = importlib.import_module(f"clickmill.jobs.{name}").JOB
+    return job
 
 
 def job_help(name: str, doc: str) -> str:

@@ -6,7 +6,6 @@ their files, not copies); the job runs there, and what it writes is compared wit
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from clickmill import local_delta
 from clickmill.calibration import logistic
 from clickmill.config import Config
 from clickmill.errors import DifferentError, GateRefusedError, UsageError
-from clickmill.job import Job, Run, new_run_id
+from clickmill.job import Run, called, new_run_id
 from clickmill.models import artifact
 from clickmill.progress import Progress
 from clickmill.tables import Tables
@@ -109,10 +108,9 @@ def _run(tables: Tables, run_id: str) -> dict[str, Any]:
 def _again(tables: Tables, row: Mapping[str, Any], aside: Path, progress: Progress) -> Run:
     stored = json.loads(row["config"])
     cfg = Config.model_validate(stored | {"warehouse": str(aside), "artifacts": None, "report": None, "spark": {}})
-    job: Job = importlib.import_module(f"clickmill.jobs.{row['job']}").JOB
     run_id = new_run_id()
     return Run(
-        job=job,
+        job=called(row["job"]),
         cfg=cfg,
         spark=tables.spark,
         tables=Tables(tables.spark, str(aside), run_id=run_id),
