@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import running
 import stored
@@ -181,6 +182,23 @@ def test_a_file_of_another_format_is_wrong_input_by_its_name(tables: Tables, tmp
         ingest(tables, config(tables, binary), FIRST)
     assert len(str(told.value)) < 2000
     assert not tables.exists("click_log")
+
+
+def test_times_in_nanoseconds_are_wrong_input_with_the_remedy(tables: Tables, tmp_path: Path) -> None:
+    """What pandas writes unless it is told otherwise; Spark reads none."""
+    at = pa.array([datetime(2026, 1, 1, 5)], pa.timestamp("ns"))
+    pq.write_table(pa.table({"at": at, "click": [1], "site": ["a"], "price": [1.5]}), tmp_path / "log.parquet")
+    cfg = config(tables, tmp_path / "log.parquet", source={"format": "parquet", "header": False})
+    with pytest.raises(NoRowsError, match=r"NANOS.*coerce_timestamps='us'"):
+        ingest(tables, cfg, FIRST)
+
+
+def test_a_number_that_is_a_time_is_rejected_by_name(tables: Tables, tmp_path: Path) -> None:
+    at = pa.array([datetime(2026, 1, 1, 5)], pa.timestamp("us"))
+    pq.write_table(pa.table({"at": at, "click": [1], "site": ["a"], "price": at}), tmp_path / "log.parquet")
+    cfg = config(tables, tmp_path / "log.parquet", source={"format": "parquet", "header": False})
+    with pytest.raises(RejectLimitError, match=r"commonest reasons: bad_number:price 1;"):
+        ingest(tables, cfg, FIRST)
 
 
 def test_equal_rows_are_told_apart_by_their_place(tables: Tables, tmp_path: Path) -> None:

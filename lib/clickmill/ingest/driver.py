@@ -31,6 +31,10 @@ DUPLICATE = "duplicate_event_id"
 MAX_TASKS = 10_000
 BROADCAST_KEYS = 500_000
 NAME_SHOWN, NAMES_SHOWN = 60, 1_500
+NANOSECONDS = (
+    "Spark reads no nanoseconds: write times in microseconds, from pandas by "
+    "to_parquet(..., coerce_timestamps='us', allow_truncated_timestamps=True)"
+)
 _ORDER = ("__high", "__low")
 
 
@@ -237,7 +241,8 @@ def _table(tables: Tables, path: str, plan: worker.Plan) -> DataFrame:
             frame = tables.spark.read.table(path)
     except PySparkException as error:
         reason = str(error).strip().splitlines()[0]
-        raise NoRowsError(f"{path}: cannot be read as {source.format}: {reason}; see source.path") from None
+        hint = NANOSECONDS if "TIMESTAMP(NANOS" in reason else "see source.path"
+        raise NoRowsError(f"{path}: cannot be read as {source.format}: {reason}; {hint}") from None
     needed = (source.day_column,) if source.day_column is not None else ()
     _require(frame.columns, plan.dataset, path, *needed)
     if source.day_column is not None:

@@ -14,7 +14,9 @@ Mask = npt.NDArray[np.bool_]
 
 
 def text(values: pa.Array) -> pa.Array:
-    """Any column as strings (n,); empty ones are null."""
+    """Any column as strings (n,); what says nothing is null: see `missing`."""
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     strings = values if pa.types.is_string(values.type) else values.cast(pa.string())
     empty = pc.equal(strings, "")
     if not pc.any(empty).as_py():
@@ -25,8 +27,11 @@ def text(values: pa.Array) -> pa.Array:
 def numbers(values: pa.Array) -> tuple[npt.NDArray[np.float64], Mask]:
     """Doubles (n,), NaN where there is none, and which rows have a finite number.
 
-    Text must be a decimal number: spaces around it are let pass; `nan`, `inf`, `0x10` and `1,5` are none.
+    Text must be a decimal number: spaces around it are let pass; `nan`, `inf`, `0x10` and `1,5` are none. A date
+    or a time is no number either.
     """
+    if pa.types.is_temporal(values.type):
+        return np.full(len(values), np.nan), np.zeros(len(values), bool)
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         values = _from_text(values)
     elif not pa.types.is_floating(values.type):

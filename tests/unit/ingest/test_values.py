@@ -69,3 +69,12 @@ def test_text_of_any_column() -> None:
     assert values.text(pa.array(["a", "", None])).to_pylist() == ["a", None, None]
     assert values.text(pa.array([1, None])).to_pylist() == ["1", None]
     assert values.text(pa.array([True])).to_pylist() == ["true"]
+    assert values.text(pa.array([1.5, math.nan, None])).to_pylist() == ["1.5", None, None], "missing, not a value"
+    assert values.text(pa.array(["nan"])).to_pylist() == ["nan"]
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")])
+def test_dates_and_times_are_no_numbers_and_no_labels(kind: pa.DataType) -> None:
+    column = pa.array([0, None], pa.int32()).cast(pa.date32()).cast(kind)
+    assert values.numbers(column)[1].tolist() == [False, False]
+    assert values.labels(column)[1].tolist() == [False, False]
