@@ -61,27 +61,54 @@ def damaged(folder: Path) -> list[str]:
 def provide() -> Path:
     """Put both jars into `jar_folder()`, from the cache folder or else from the network; returns the folder.
 
+    Links to them are put beside the jars of this environment's own Spark.
+
     Raises PlatformError where they cannot be fetched, or where what came is not what is pinned.
     """
     target, cache = jar_folder(), cache_root() / "jars"
-    if not damaged(target):
-        return target
-    if damaged(cache):
-        with tempfile.TemporaryDirectory(prefix="clickmill-jars-") as work:
-            _copy(_fetch(Path(work)), cache)
-    _copy(cache, target)
+    if damaged(target):
+        if damaged(cache):
+            with tempfile.TemporaryDirectory(prefix="clickmill-jars-") as work:
+                _copy(_fetch(Path(work)), cache)
+        _copy(cache, target)
+    spark = _spark_home()
+    if spark is not None:
+        link(target, spark / "jars")
     return target
+
+
+def link(folder: Path, beside: Path) -> None:
+    """Links the jars beside Spark's own, so that `spark-submit`, whose JVM is there before us, knows Delta.
+
+    Links to other versions go; files that somebody put there stay. Where we may not write, `--jars` must do.
+    """
+    if not os.access(beside, os.W_OK):
+        return
+    wanted = {beside / name: folder.absolute() / name for name in SHA256}
+    for old in beside.glob("delta-*.jar"):
+        if old.is_symlink() and old.readlink() != wanted.get(old):
+            old.unlink()
+    for place, jar in wanted.items():
+        if not place.exists():
+            place.symlink_to(jar)
+
+
+def _spark_home() -> Path | None:
+    """The folder of this environment's own Spark."""
+    spark = find_spec("pyspark")
+    places = spark.submodule_search_locations if spark else None
+    return Path(places[0]) if places else None
 
 
 def _fetch(work: Path) -> Path:
     """Resolve the jars with Spark's own Ivy, which knows the user's repositories; returns their folder."""
-    spark = find_spec("pyspark")
-    if spark is None or not spark.submodule_search_locations:
+    spark = _spark_home()
+    if spark is None:
         raise PlatformError("pyspark is not installed, and it is what fetches the Delta jars: run `make setup`")
     nothing = work / "nothing.py"
     nothing.write_text("", encoding="utf-8")
     command = [
-        str(Path(spark.submodule_search_locations[0]) / "bin" / "spark-submit"),
+        str(spark / "bin" / "spark-submit"),
         *("--master", "local[1]", "--conf", f"spark.jars.ivy={work / 'ivy'}"),
         *("--packages", ",".join(PACKAGES), "--exclude-packages", ",".join(NOT_NEEDED), str(nothing)),
     ]

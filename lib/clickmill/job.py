@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import json
+import os
 import re
 import secrets
 import signal
@@ -183,10 +184,13 @@ def command(load_job: Callable[[], Job]) -> Callable[..., None]:
 
 
 def execute(job: Job, arguments: Arguments) -> int:
-    """Runs the job and returns its exit code; every error that it may end with is told on standard error."""
+    """Runs the job and returns its exit code; every error that it may end with is told on standard error.
+
+    Where that and the object of --json would lie on one stream the object alone tells it.
+    """
     _die_with_the_jvm()
     verdict, error = verdict_of(job, arguments)
-    if error is not None:
+    if error is not None and not _is_output_shared(arguments):
         _tell(error)
     text = json.dumps(verdict, default=str)
     if arguments.result_file:
@@ -206,7 +210,7 @@ def verdict_of(job: Job, arguments: Arguments) -> tuple[dict[str, Any], Clickmil
         perform(run)
     except Exception as raised:  # noqa: BLE001  (the outermost door: every failure becomes an exit code)
         error = named(raised)
-        if type(error) is ClickmillError:
+        if type(error) is ClickmillError and not _is_output_shared(arguments):
             traceback.print_exception(raised)
     code = error.exit_code if error else errors.EXIT_DONE
     return _verdict(job, run, code, error), error
@@ -347,6 +351,11 @@ def _verdict(job: Job, run: Run | None, code: int, error: ClickmillError | None)
         verdict |= {"ds": run.ds, "tables": run.tables.versions_in | run.tables.versions_out}
         verdict |= {"counts": run.counts, **run.result}
     return verdict
+
+
+def _is_output_shared(arguments: Arguments) -> bool:
+    """spark-submit puts a driver's standard error on its standard output, which belongs to the object of --json."""
+    return arguments.json and "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def _tell(error: ClickmillError) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from clickmill.config import FROM_ENVIRONMENT, SparkConf
@@ -29,13 +30,15 @@ ALWAYS = {
 }
 CLUSTER_TASKS = 64
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+_SUBMITTED = "PYSPARK_GATEWAY_PORT"
+"""Set where spark-submit has started the JVM."""
 
 
 def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
     """The session that is there, or a new one made from `conf`.
 
-    On Databricks, and under spark-submit with Delta configured, nothing of ours brings jars or
-    extensions. Raises PlatformError where Java or the Delta jars are missing, or on an executor.
+    On Databricks nothing of ours brings jars or extensions; under spark-submit the jars must be on the class path
+    already. Raises PlatformError where Java or the Delta jars are missing, or on an executor.
     """
     if _on_executor():
         raise PlatformError("a Spark session was asked for on an executor: workers get rows, not sessions")
@@ -66,7 +69,24 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
     if conf.master:
         builder = builder.master(conf.master)
     with _spark_log():
-        return builder.getOrCreate()
+        spark = builder.getOrCreate()
+    if "spark.jars" in settings and _SUBMITTED in os.environ:
+        _require_delta(spark)
+    return spark
+
+
+def _require_delta(spark: SparkSession) -> None:
+    """Raises PlatformError where spark-submit's JVM came up without Delta: its class path is settled by then."""
+    try:
+        spark.catalog.currentDatabase()
+    except Py4JJavaError as error:
+        if "DeltaCatalog" not in str(error):
+            raise
+        jars = ",".join(str(path) for path in jar_paths())
+        spark.stop()
+        raise PlatformError(
+            f"this Spark does not know Delta: spark-submit --jars {jars} jobs/JOB.py ..."
+        ) from None
 
 
 def spark_log_file() -> Path:
@@ -80,7 +100,7 @@ def _spark_log() -> Iterator[None]:
 
     CLICKMILL_SPARK_LOG=stderr lets Spark speak; under spark-submit the JVM is there already.
     """
-    if os.environ.get("CLICKMILL_SPARK_LOG") == "stderr" or "PYSPARK_GATEWAY_PORT" in os.environ:
+    if os.environ.get("CLICKMILL_SPARK_LOG") == "stderr" or _SUBMITTED in os.environ:
         yield
         return
     sys.stderr.flush()

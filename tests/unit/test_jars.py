@@ -8,10 +8,11 @@ from clickmill.errors import PlatformError
 
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
-    """An empty place for the jars, an empty cache, and no network: fetching fails the test."""
+    """An empty place for the jars, an empty cache, no Spark, and no network: fetching fails the test."""
     monkeypatch.setenv("CLICKMILL_JARS", str(tmp_path / "place of jars"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(jars, "_fetch", lambda _: pytest.fail("the network was asked"))
+    monkeypatch.setattr(jars, "_spark_home", lambda: None)
     return tmp_path
 
 
@@ -58,3 +59,24 @@ def test_a_download_that_is_not_the_pinned_file_is_refused(real, empty, monkeypa
     with pytest.raises(PlatformError, match=r"SHA-256 is .* expected 27d4fd8b"):
         jars.provide()
     assert len(jars.damaged(jars.jar_folder())) == 2
+
+
+def test_spark_finds_the_jars_of_one_version_beside_its_own(real, empty, monkeypatch):
+    """What `spark-submit` starts knows Delta then, whatever set-up linked before."""
+    beside = empty / "spark" / "jars"
+    beside.mkdir(parents=True)
+    monkeypatch.setattr(jars, "_fetch", lambda _: real[0].parent)
+    monkeypatch.setattr(jars, "_spark_home", lambda: beside.parent)
+    (beside / "delta-storage-1.0.0.jar").symlink_to(empty / "gone.jar")
+    (beside / "delta-storage-4.4.0.jar").symlink_to(empty / "moved.jar")
+    (beside / "delta-own.jar").write_bytes(b"somebody's")
+    for _ in range(2):
+        folder = jars.provide()
+        found = {path.name: path.resolve() for path in beside.iterdir()}
+        assert found == {name: folder / name for name in jars.SHA256} | {"delta-own.jar": beside / "delta-own.jar"}
+
+
+def test_a_spark_that_is_not_ours_to_change_is_left_alone(real, empty):
+    beside = empty / "jars"
+    jars.link(real[0].parent, beside)
+    assert not beside.exists()
