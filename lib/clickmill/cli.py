@@ -130,7 +130,10 @@ def score(
         bool, typer.Option("--ignore-extra", help="Columns that the data set does not name are no error.")
     ] = False,
 ) -> None:
-    """p for the raw rows on standard input, without Spark: clickmill score --model DIR < log.tsv > p.tsv"""
+    """p for the raw rows on standard input, without Spark: clickmill score --model DIR < log.tsv > p.tsv
+
+    Which columns JSON lines have is judged by their first 4 MiB: later, a key that is absent is a missing value.
+    """
     from clickmill.score import local
 
     local.run(

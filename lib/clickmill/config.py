@@ -351,8 +351,11 @@ class Config(Strict):
 
     @property
     def warehouse_path(self) -> str:
-        """The warehouse as an absolute path or URI, or as `catalog.schema`."""
-        return self.warehouse if self.warehouse_is_catalog else absolute(self.warehouse)
+        """The warehouse as an absolute path or URI, or as `catalog.schema`. Raises ConfigError where it has a %."""
+        path = self.warehouse if self.warehouse_is_catalog else absolute(self.warehouse)
+        if "%" in path and "://" not in path:
+            raise ConfigError(f"warehouse: {path}: Delta's library takes the % for an escape; name another folder")
+        return path
 
     @property
     def artifact_root(self) -> str:

@@ -192,6 +192,13 @@ def test_a_secret_setting_is_redacted_wherever_it_is_stored(mine: str) -> None:
     assert cfg.spark.redacted()["spark.x"] == "y"
 
 
+def test_a_warehouse_where_delta_would_look_in_another_folder_is_refused(mine: str) -> None:
+    with pytest.raises(ConfigError, match=r"warehouse: .*/w%41: .*name another folder"):
+        _ = load([mine], ["warehouse=./w%41"]).warehouse_path
+    assert load([mine], ["warehouse=s3://bucket/a%20b"]).warehouse_path == "s3://bucket/a%20b"
+    assert load([mine], ["warehouse=/w é#x"]).warehouse_path == "/w é#x"
+
+
 def test_a_digest_hangs_on_its_parts_only(mine: str) -> None:
     one, other = load([mine]), load([mine], ["sampling.keep_rate=0.5"])
     assert one.digest("dataset.slots", "features") == other.digest("dataset.slots", "features")
