@@ -351,7 +351,7 @@ class Config(Strict):
 
     @property
     def warehouse_path(self) -> str:
-        """The warehouse as an absolute path or URI, or as `catalog.schema`. Raises ConfigError where it has a %."""
+        """The warehouse as an absolute path, URI, or `catalog.schema`. Raises ConfigError where it has a %."""
         path = self.warehouse if self.warehouse_is_catalog else absolute(self.warehouse)
         if "%" in path and "://" not in path:
             raise ConfigError(f"warehouse: {path}: Delta's library takes the % for an escape; name another folder")

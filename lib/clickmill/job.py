@@ -354,7 +354,7 @@ def _verdict(job: Job, run: Run | None, code: int, error: ClickmillError | None)
 
 
 def _is_output_shared(arguments: Arguments) -> bool:
-    """spark-submit puts a driver's standard error on its standard output, which belongs to the object of --json."""
+    """spark-submit puts standard error on standard output, which belongs to the object of --json."""
     return arguments.json and "PYSPARK_GATEWAY_PORT" in os.environ
 
 
