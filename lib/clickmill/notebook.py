@@ -8,7 +8,6 @@ The session is the notebook's own where it has one (Databricks), else a local on
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -33,11 +32,11 @@ def run(
 
     conf: config files, later ones win; sets: `section.key=value`. Raises the job's error, a ClickmillError.
     """
-    from clickmill.job import Arguments, verdict_of
+    from clickmill.job import Arguments, called, verdict_of
 
     day = ds if isinstance(ds, date) else date.fromisoformat(ds)
     arguments = Arguments(tuple(conf), tuple(sets), day, days, tuple(models), dry_run=dry_run)
-    verdict, error = verdict_of(importlib.import_module(f"clickmill.jobs.{job}").JOB, arguments)
+    verdict, error = verdict_of(called(job), arguments)
     if error is not None:
         raise error
     return verdict
