@@ -270,16 +270,16 @@ class Tables:
         """As `rows`; none where the table is not there."""
         return self.rows(name, **cut) if self.exists(name) else []
 
-    def last_time(self, name: str, day: date) -> datetime:
+    def last_time(self, name: str, day: date, *, column: str = "event_time") -> datetime:
         """The latest event time (naive UTC) that the table has on that day. Raises MissingTableError."""
         if self.is_local:
             at = self.version(name)
             self.versions_in.setdefault(name, at)
-            found: datetime | None = local_delta.greatest(self.path(name), at, {"ds": [day]}, "event_time")
+            found: datetime | None = local_delta.greatest(self.path(name), at, {"ds": [day]}, column)
             last = None if found is None else found.replace(tzinfo=None)
         else:  # as a number: collect() would turn times to local ones
-            column = F.unix_micros(F.max("event_time")).alias("last")
-            micros = self.read(name, days=[day]).agg(column).collect()[0]["last"]
+            latest = F.unix_micros(F.max(column)).alias("last")
+            micros = self.read(name, days=[day]).agg(latest).collect()[0]["last"]
             last = None if micros is None else datetime(1970, 1, 1) + timedelta(microseconds=micros)
         if last is None:
             raise MissingTableError(f"{self.path(name)}: there are no rows for {day}; run the jobs that make them")

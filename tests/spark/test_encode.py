@@ -17,7 +17,7 @@ import stored
 
 from clickmill.config import Config
 from clickmill.encoding import History
-from clickmill.errors import MissingColumnsError
+from clickmill.errors import MissingColumnsError, SchemaError
 
 if TYPE_CHECKING:
     from clickmill.tables import Tables
@@ -93,5 +93,25 @@ def test_histories_last_as_long_as_they_are_looked_up(tables: Tables) -> None:
     with (
         pytest.raises(MissingColumnsError, match="s_site was not counted from 2026-01-08 to 2026-01-09"),
         histories(tables, cfg, ["s_site"], DAYS[:2]),
+    ):
+        pass
+
+
+def test_days_counted_as_a_whole_are_not_looked_up_by_the_hour(tables: Tables) -> None:
+    """All of such a day would stand at its first hour: rows of noon would know the labels of the evening."""
+    from clickmill.histories.driver import histories
+    from clickmill.tables import Tables as Fresh
+
+    judged_day.write_features(tables, LOG)
+    encode(tables)
+    encode(tables, DAYS[:2], period="hour")
+    by_hour = {"dataset": judged_day.DATASET.model_dump(), "encodings": {"slots": "all", "period": "hour"}}
+    cfg = Config.model_validate(by_hour | {"warehouse": tables.warehouse})
+    look = Fresh(tables.spark, tables.warehouse, run_id="look")
+    with histories(look, cfg, ["s_ad"], DAYS[:2]):
+        pass
+    with (
+        pytest.raises(SchemaError, match=r"encodings: 2026-01-10 was counted by the day, .* is hour: run encode"),
+        histories(look, cfg, ["s_ad"], DAYS),
     ):
         pass

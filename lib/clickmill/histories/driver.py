@@ -33,13 +33,14 @@ def histories(tables: Tables, cfg: Config, columns: Sequence[str], days: Sequenc
 
     It lies beside the artifacts, where every worker must reach it, and goes when the `with` ends. A column is put
     together by one worker. Raises MissingColumnsError where a column was not counted on any of the days,
-    MissingTableError where nothing was.
+    MissingTableError where nothing was, SchemaError where days were counted as a whole and hours are asked for.
     """
     root = Path(cfg.artifact_root, FOLDER)
     folder = root / secrets.token_hex(8)
     folder.mkdir(parents=True)
     _forget(root)
     try:
+        _require_hours(tables, cfg, days)
         found = _write(tables, cfg, days, str(folder))
         missing = [column for column in columns if column not in found]
         if missing:
@@ -75,6 +76,26 @@ def informed(
     days = history_days(stretch, max((_reach(card) for _, card in eaters)))
     with histories(tables, cfg, columns, days) as folder:
         yield tuple(replace(one, histories=folder) if one.model().encoded else one for one in found)
+
+
+def _require_hours(tables: Tables, cfg: Config, days: Sequence[date]) -> None:
+    """Raises SchemaError where values are to be looked up by the hour and some day was counted as a whole: all of
+    it would stand at its first hour, and rows of later hours would be encoded by labels later than theirs."""
+    if cfg.encodings.period != "hour":  # (hours add up to days)
+        return
+    there = set(tables.days("encodings")) & set(tables.days("features"))
+    whole = [day for day in days if day in there and not _counted_by_hour(tables, day)]
+    if whole:
+        raise SchemaError(
+            f"{tables.path('encodings')}: {', '.join(map(str, whole))} was counted by the day, and "
+            "encodings.period is hour: run encode for these days"
+        )
+
+
+def _counted_by_hour(tables: Tables, day: date) -> bool:
+    """Whether the day's last counts stand at the hour of its last row."""
+    counted = tables.last_time("encodings", day, column="period_start")
+    return counted.hour == tables.last_time("features", day).hour
 
 
 def lacking(tables: Tables, days: Sequence[date]) -> list[str]:
