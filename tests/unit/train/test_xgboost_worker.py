@@ -169,9 +169,34 @@ def test_a_warm_start_goes_on_and_moves_to_another_keep_rate() -> None:
     np.testing.assert_allclose(margins(shifted, TEST), margins(first.booster, TEST) + math.log(2.0), atol=1e-5)
     asked = task(start, rounds=4)
     other = fit(HELD, SoloRing(), worker.Task(asked.spec, asked.inputs, start, warm_keep_rate=0.25))
-    p = 1 / (1 + np.exp(-margins(moved(first.booster, math.log(0.25 / 0.5)), TEST)))
-    assert p.mean() < (1 / (1 + np.exp(-margins(first.booster, TEST)))).mean()
+    by_hand = Checkpoint(moved(first.booster, math.log(0.25 / 0.5)), before=5)
+    assert other.booster == fit(HELD, SoloRing(), task(by_hand, rounds=4)).booster
+    assert other.booster != more.booster
     assert other.figures["rounds_before"] == 5
+
+
+def test_each_round_is_told() -> None:
+    lines: list[str] = []
+    found = fit(HELD, SoloRing(), task(), say=lines.append)
+    told = [line for line in lines if line.startswith("round ")]
+    assert len(told) == 12
+    training, validation, *_ = found.figures["history"][-1]
+    assert told[-1] == f"round 12: log-loss {training:.6f} in training, {validation:.6f} in validation"
+
+
+def test_numbers_beyond_all_bounds_grow_trees_that_score_as_they_were_judged() -> None:
+    """They are the largest of a 32-bit float, and so are on the same side of every split wherever they are met."""
+
+    def beyond(batch: pa.RecordBatch) -> pa.RecordBatch:
+        x = batch["n_0"].to_numpy(zero_copy_only=False).astype(float)
+        far = np.where(x > 1, math.inf, np.where(x < -1, -1e300, x))
+        return batch.set_column(batch.schema.get_field_index("n_0"), "n_0", pa.array(far, from_pandas=True))
+
+    found = trained(Held([beyond(TRAINING)], [beyond(VALIDATION)]))
+    p = 1 / (1 + np.exp(-margins(found.booster, beyond(VALIDATION)) - math.log(0.5)))
+    judged = log_loss(VALIDATION["label"].to_numpy(), p)
+    assert found.figures["validation_log_loss"] == pytest.approx(judged, abs=1e-6)
+    assert found.figures["validation_ne"] < 0.95
 
 
 def test_a_spec_without_any_limit_of_leaves_is_refused() -> None:
