@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from clickmill.job import Run, called, perform_within
+from clickmill.errors import NoRowsError
+from clickmill.job import Run, called, perform_within, window_days
 from clickmill.staleness import stale_runs
 
 DAY_JOBS = ("simulate", "ingest", "build_features", "downsample")
@@ -17,11 +18,26 @@ def perform_chain(run: Run) -> bool:
     """Performs them as runs of their own; False where a dry run ended after the first."""
     for part, title in chain(_days(run), _window(run)):
         with run.progress.step(title):
-            perform_within(run, part)
+            _perform(run, part)
         if run.dry_run:
             run.say("the dry run ends here: what follows needs what this would write")
             return False
     return True
+
+
+def _perform(run: Run, part: Run) -> None:
+    """Performs `part`; without days that models only look back to, now and later, where the raw log lacks them."""
+    try:
+        perform_within(run, part)
+    except NoRowsError as error:
+        if not error.days or set(error.days) & set(run.days[-window_days(run.cfg, ()) :]):
+            raise
+        lacking = ", ".join(map(str, error.days))
+        run.say(f"warning: {error}; models look back to {lacking}, and know less without")
+        run.days = tuple(day for day in run.days if day not in error.days)
+        left = [day for day in part.days if day in run.days]
+        if left:
+            perform_within(run, run.sibling(part.job, left))
 
 
 def _days(run: Run) -> Iterator[tuple[Run, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from datetime import date
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -67,7 +68,11 @@ class InputError(ClickmillError):
 
 
 class NoRowsError(InputError):
-    """An empty input, or a day or stretch without rows."""
+    """An empty input, or a day or stretch without rows. `days`: those of a raw log that has none of them."""
+
+    def __init__(self, message: str, days: Iterable[date] = ()) -> None:
+        super().__init__(message)
+        self.days = tuple(days)
 
 
 class RejectLimitError(InputError):

@@ -209,6 +209,26 @@ def test_trees_go_the_same_road(finished: tuple[str, dict[str, Any]], tmp_path: 
     assert _stale(warehouse) == {found[name]["model_id"]: [str(again)] for name in ("trees", "trees_lr")}
 
 
+def test_days_that_models_only_look_back_to_may_be_missing(
+    finished: tuple[str, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The raw log begins with train time, and the trees look back to the day before it."""
+    source = f"dataset.source.path={finished[0]}/raw_log"
+    warehouse = str(tmp_path / "looks back")
+    for _ in range(2):
+        code, verdict = run("pipeline", warehouse, *TREES, source, "judge.replicates=40", models=("trees",))
+        assert code == 0, verdict
+        told = " ".join(capsys.readouterr().err.split())
+        assert "models look back to 2025-12-31, and know less without" in told
+        assert "warning: encodings look back to 2025-12-31, and 2025-12-31 was not counted" in told
+    assert "build_features: all 4 days are fresh" in told
+    assert {row["ds"] for row in stored.rows(warehouse, "encodings")} == set(days())
+    later = {"ds": DS + timedelta(days=1), "models": ("trees",)}
+    code, verdict = run("pipeline", str(tmp_path / "lacks a day of its own"), *TREES, source, **later)
+    assert (code, verdict["error"]["name"]) == (3, "NoRowsError")
+    assert "2026-01-05" in verdict["error"]["message"]
+
+
 def _stale(warehouse: str) -> dict[str, list[str]]:
     """The models that `clickmill models list` calls stale, and the days it names."""
     asked = ["models", "list", "--conf", "datasets/simulated.yaml", "--set", f"warehouse={warehouse}"]

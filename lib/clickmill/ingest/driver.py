@@ -121,7 +121,7 @@ class RawLog:
         """Raises MissingColumnsError, RejectLimitError or NoRowsError where `click_log` must not be touched."""
         counts, name = self.counts, self._plan.source
         if not counts.rows_in:
-            raise NoRowsError(f"{name}: empty; nothing was written")
+            raise NoRowsError(f"{name}: empty; nothing was written", self._plan.days)
         if counts.absent:
             raise MissingColumnsError(
                 f"{name}: missing columns {list(counts.absent)}: no line has a key of this name; "
@@ -136,10 +136,11 @@ class RawLog:
                 f"ingest.max_reject_share allows {max_reject_share:.2%}; commonest reasons: {told}; "
                 "click_log was not touched, table rejects has the lines"
             )
-        lacking = [day.isoformat() for day in self._plan.days if not counts.rows_by_day.get(day)]
+        lacking = [day for day in self._plan.days if not counts.rows_by_day.get(day)]
         if lacking:
             held = f"the log has rows from {counts.first} to {counts.last}" if counts.first else "none has"
-            raise NoRowsError(f"{name}: no rows for {', '.join(lacking)}; {held}; click_log was not touched")
+            told = ", ".join(map(str, lacking))
+            raise NoRowsError(f"{name}: no rows for {told}; {held}; click_log was not touched", lacking)
 
     def check_written(self, rows: int) -> None:
         """Raises ConflictError where the log was another one when it was written than when it was counted."""
@@ -217,15 +218,17 @@ def _table_source(tables: Tables, plan: worker.Plan) -> DataFrame:
     if "{ds}" not in plan.source:
         return _table(tables, plan.source, plan)
     frame: DataFrame | None = None
+    lacking: dict[date, str] = {}
     for day in sorted({*plan.days, *_neighbours(plan)}):
         try:
             one = _table(tables, plan.source.replace("{ds}", day.isoformat()), plan)
-        except NoRowsError:
+        except NoRowsError as error:
             if day in plan.days:
-                raise
+                lacking[day] = str(error)
             continue
         one = one.withColumn(worker.FILE_DAY, F.lit(day))
         frame = one if frame is None else frame.unionByName(one, allowMissingColumns=True)
+    splits.require_none(lacking)
     assert frame is not None
     return frame
 

@@ -59,13 +59,23 @@ def find(path: str, *, days: tuple[date, ...], optional: tuple[date, ...] = ()) 
     if "{ds}" not in path:
         return tuple(_listed(path, None))
     found: list[File] = []
+    lacking: dict[date, str] = {}
     for day in sorted({*days, *optional}):
         try:
             found += _listed(path.replace("{ds}", day.isoformat()), day)
-        except NoRowsError:
+        except NoRowsError as error:
             if day in days:
-                raise
+                lacking[day] = str(error)
+    require_none(lacking)
     return tuple(found)
+
+
+def require_none(lacking: Mapping[date, str]) -> None:
+    """Raises NoRowsError where some days have no file: what is said of the first, and the others by name."""
+    if lacking:
+        first, *more = lacking
+        others = f"; nor for {', '.join(map(str, more))}" if more else ""
+        raise NoRowsError(f"{lacking[first]}{others}", lacking)
 
 
 def plan(files: tuple[File, ...], *, split_bytes: int) -> Iterator[Split]:

@@ -110,8 +110,10 @@ def test_a_folder_a_glob_a_uri_and_a_day_name_files(tmp_path: Path) -> None:
     assert names(f"{folder}/ds={{ds}}", days=(second,)) == every[2:]
     found = splits.find(f"{folder}/ds={{ds}}", days=(first,), optional=(second, third))
     assert [file.day for file in found] == [first, first, second]
-    with pytest.raises(NoRowsError, match="2026-01-03: there is no such file"):
-        names(f"{folder}/ds={{ds}}", days=(second, third))
+    fourth = date(2026, 1, 4)
+    with pytest.raises(NoRowsError, match=r"2026-01-03: there is no such file.*; nor for 2026-01-04") as lacking:
+        names(f"{folder}/ds={{ds}}", days=(second, third, fourth))
+    assert lacking.value.days == (third, fourth)
     with pytest.raises(NoRowsError, match=r"nothing.* there is no such file"):
         names(f"{folder}/nothing*")
 
