@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 DS = date(2026, 1, 10)
 TEST = Stretch(datetime(2026, 1, 10), datetime(2026, 1, 11))
+CONFIG = load(["datasets/simulated.yaml"])
 GROUPS = {"c_a": 3, "c_b": 5, "c_c": 10}
 EVALUATOR, PLAIN, INTERVALS = "evaluator", "ours", "ours + intervals"
 FILES = 8
@@ -170,7 +171,7 @@ def ours(tables: Tables, *, intervals: bool) -> float:
     ways = [ByValue(name[2:], name, tuple(f"v{n}" for n in range(k - 1))) for name, k in GROUPS.items()]
     slices = Slices((Everything(), ByDay((DS,)), *(ways if intervals else ())))
     plan = Plan((Entry(Told.called("told"), Calibrator(), "none"),), slices, Units(42), 200 * intervals, 0.0, 42)
-    judged = traffic(tables, load(["datasets/simulated.yaml"]), TEST)
+    judged = traffic(tables, CONFIG, TEST)
     with scored(judged, plan) as parcels:
         found = judge(parcels, plan, judged, TEST, min_clicks=200)
     return float(found.models[0].last_stage()["all", "auc"]["value"])

@@ -161,7 +161,8 @@ def _piece(
 def _within(batch: pa.RecordBatch, stretch: Stretch) -> pa.RecordBatch:
     time = batch.column("event_time").cast(pa.timestamp("us"))
     start, end = (pa.scalar(edge, pa.timestamp("us")) for edge in stretch)
-    return batch.filter(pc.and_(pc.greater_equal(time, start), pc.less(time, end)))
+    inside = pc.and_(pc.greater_equal(time, start), pc.less(time, end))
+    return batch if inside.true_count == len(inside) else batch.filter(inside)
 
 
 def _columns(batch: pa.RecordBatch, columns: Sequence[str], partition: Mapping[str, Any]) -> pa.RecordBatch:

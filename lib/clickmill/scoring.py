@@ -95,8 +95,8 @@ class Contender:
         return logistic(self.model().margins(batch))
 
     def prior_corrected(self, p_sampled: Array) -> Array:
-        """p at full traffic before recalibration, (n,)."""
-        if self.correction != "prior" or self.keep_rate is None:
+        """p at full traffic before recalibration, (n,); where nothing is to be corrected, the very array."""
+        if self.correction != "prior" or self.keep_rate is None or self.keep_rate == 1:
             return p_sampled
         return prior_correction(p_sampled, self.keep_rate)
 

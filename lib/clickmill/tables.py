@@ -7,6 +7,7 @@ write; rows that do not fit are refused with a SchemaError of ours, inside the s
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -76,6 +77,8 @@ class Scan(NamedTuple):
     schema: pa.Schema
     parts: int | None = None
     """Partitions of `frame`; None: not known."""
+    most: int | None = None
+    """No more rows than these; None: not known."""
 
     @classmethod
     def of(cls, rows: DataFrame) -> Scan:
@@ -89,6 +92,14 @@ class Scan(NamedTuple):
 
 def _through(batches: Iterator[pa.RecordBatch], *, read: Make, make: Make) -> Iterator[pa.RecordBatch]:
     yield from make(read(batches))
+    _settle()
+
+
+@cache
+def _settle() -> None:
+    """Spark's worker looks for garbage after every task, a tenth of a second with our modules: they are none."""
+    gc.collect()
+    gc.freeze()
 
 
 Rows: TypeAlias = DataFrame | pa.Table | list[dict[str, Any]]
@@ -215,7 +226,8 @@ class Tables:
             return Scan.of(rows if columns is None else rows.select(*columns))
         schema = reader.schema(self.path(name), self.version(name), columns)
         read = partial(reader.shard_rows, shards=shards, schema=schema, stretch=stretch)
-        return Scan(self.spark.range(0, len(shards), 1, len(shards)), read, schema, len(shards))
+        numbers = self.spark.range(0, len(shards), 1, len(shards))
+        return Scan(numbers, read, schema, len(shards), most=sum(shard.rows for shard in shards))
 
     def columns(self, name: str) -> tuple[str, ...]:
         """The columns of the pinned version. Raises MissingTableError."""

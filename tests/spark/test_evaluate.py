@@ -213,6 +213,26 @@ def test_resampled_sums_do_not_hang_on_the_partitioning(tables: Tables) -> None:
         assert len(row["loss"]) == 20
 
 
+def test_the_driver_finds_in_few_rows_what_workers_find(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clickmill.evaluate import passes
+
+    models = [save_model(tables.warehouse, name, shift=shift) for name, shift in (("lr", 0.0), ("off", 0.4))]
+    prepare(tables, judged_day.features(judged_day.days(2), 1000), *models)
+    found = []
+    for few in (passes.FEW, 2 * 2000 - 1):  # two models of 2,000 rows: by the driver, and just too many for it
+        monkeypatch.setattr(passes, "FEW", few)
+        evaluate(tables, "lr", "off", judge={"slices": SLICES, "replicates": 20})
+        found.append(
+            {
+                name: sorted(map(repr, stored.table(tables.warehouse, name).drop("run_id").to_pylist()))
+                for name in ("metrics", "reliability", "comparisons", "replicates")
+            }
+            | {"predictions": sorted(map(repr, stored.table(tables.warehouse, "predictions").to_pylist()))}
+        )
+    assert found[0] == found[1]
+    assert len(found[0]["predictions"]) == 4000
+
+
 def test_where_there_is_only_a_sample_its_rows_count_by_their_weights_and_traffic_says_so(tables: Tables) -> None:
     from clickmill.sample.driver import downsample
 

@@ -12,7 +12,7 @@ cells are by p_sampled, with the sum of each stage's p.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -72,21 +72,36 @@ class Cells(NamedTuple):
         columns: dict[str, Any] = {name: part[chosen] for name, part in self._asdict().items()}
         return Cells(**columns)
 
+    def packed(self) -> dict[str, Any]:
+        """The arrays for an `.npz`, smaller: most cells have few rows, and stages often agree."""
+        same = bool((self.sums == self.sums[:, :1]).all())
+        counts = {"key": _least(self.key), "clicks": _least(self.clicks), "others": _least(self.others)}
+        return {**self._asdict(), **counts, "sums": self.sums[:, :1] if same else self.sums}
+
+    @classmethod
+    def unpacked(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Cells:
+        """What `packed` made."""
+        key, low, high, clicks, others, sums = (arrays[name] for name in cls._fields)
+        every = np.broadcast_to(sums, (len(key), len(STAGES)))
+        return cls(key.astype(np.int64), low, high, clicks.astype(np.float64), others.astype(np.float64), every)
+
     def to_bytes(self) -> bytes:
         """An `.npz` of plain arrays."""
         out = io.BytesIO()
-        np.savez(out, **self._asdict())
+        np.savez(out, **self.packed())
         return out.getvalue()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Cells:
         """What `to_bytes` wrote."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(*(arrays[name] for name in cls._fields))
+            return cls.unpacked(arrays)
 
     @classmethod
     def merge(cls, parts: Sequence[Cells]) -> Cells:
         """Cells of the same key put together; at least one part."""
+        if len(parts) == 1:
+            return parts[0]
         key, low, high, clicks, others, sums = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         if not len(key):
             return parts[0]
@@ -110,6 +125,8 @@ class Refinement(NamedTuple):
     high: Array
     parts: Array
     first: Index
+    start: Index
+    """How many of them lie in lower cells of the first grid, for each of its cells and their end, (GRID + 1,)."""
 
     @property
     def keys(self) -> int:
@@ -128,19 +145,29 @@ class Judged:
     stages: tuple[Array, Array, Array]
 
     @cached_property
+    def distinct(self) -> tuple[Array, ...]:
+        """The arrays of the stages, each once."""
+        return tuple({id(p): p for p in self.stages}.values())
+
+    @cached_property
+    def place(self) -> Index:
+        """Which of `distinct` each stage has, (3,)."""
+        places = {id(p): number for number, p in enumerate(self.distinct)}
+        return np.array([places[id(p)] for p in self.stages])
+
+    @cached_property
     def terms(self) -> list[list[Array]]:
-        """Of each stage v·p, v·log-loss, v·(p − y)², and whether p was clipped, (n,) each."""
+        """Of each of `distinct` v·p, v·log-loss, v·(p − y)², and whether p was clipped, (n,) each."""
         y, v = self.label.astype(np.float64), self.weight
-        found: dict[int, list[Array]] = {}
-        for p in self.stages:
-            if id(p) not in found:
-                clipped = ((p < CLIP) | (p > 1 - CLIP)).astype(np.float64)
-                found[id(p)] = [v * p, v * losses(y, p), v * (p - y) ** 2, clipped]
-        return [found[id(p)] for p in self.stages]
+        return [
+            [v * p, v * losses(y, p), v * (p - y) ** 2, ((p < CLIP) | (p > 1 - CLIP)).astype(np.float64)]
+            for p in self.distinct
+        ]
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> Judged:
         """Some of the rows."""
-        first, second, third = (p[chosen] for p in self.stages)
+        own = [p[chosen] for p in self.distinct]
+        first, second, third = (own[place] for place in self.place)
         return Judged(self.label[chosen], self.weight[chosen], (first, second, third))
 
 
@@ -151,35 +178,45 @@ def grid_key(p: Array) -> Index:
 
 
 class Counter:
-    """Counts rows into cells by key; memory by the number of keys, 64 bytes each."""
+    """Counts rows into cells by key; memory by the number of keys, 56 bytes each."""
 
     def __init__(self, keys: int) -> None:
-        self._ends = np.tile([np.inf, -np.inf], (keys, 1))
-        self._sums = np.zeros((keys, 2 + len(STAGES)))
+        self._found = np.zeros((keys, 4 + len(STAGES)))
+        self._found[:, :2] = [np.inf, -np.inf]
 
     def add(self, key: Index, rows: Judged) -> None:
         """Counts n rows. key: (n,), −1 where a row is not to be counted."""
         click = rows.label == 1  # copies: Arrow's own buffers, which nobody may write, would be compiled for apart
-        _count(key, click, rows.weight + 0.0, np.stack(rows.stages), self._ends, self._sums)
+        _count(key, click, rows.weight + 0.0, np.stack(rows.distinct), rows.place, self._found)
 
     def cells(self) -> Cells:
         """The cells that have rows."""
-        some = np.flatnonzero(self._ends[:, 0] <= self._ends[:, 1])
-        ends, sums = self._ends[some], self._sums[some]
-        return Cells(some, ends[:, 0], ends[:, 1], sums[:, 0], sums[:, 1], sums[:, 2:])
+        some = np.flatnonzero(self._found[:, 0] <= self._found[:, 1])
+        low, high, clicks, others = np.ascontiguousarray(self._found[some, :4].T)
+        return Cells(some, low, high, clicks, others, self._found[some, 4:])
 
 
 @njit(cache=True, nogil=True)
-def _count(key, click, weight, stages, ends, sums):  # type: ignore[no-untyped-def]
+def _count(key, click, weight, stages, place, found):  # type: ignore[no-untyped-def]
+    own = np.empty(len(stages))
     for i in range(len(key)):
-        k = key[i]
-        if k < 0:
+        if key[i] < 0:
             continue
-        ends[k, 0] = min(ends[k, 0], stages[0, i])
-        ends[k, 1] = max(ends[k, 1], stages[0, i])
-        sums[k, 0 if click[i] else 1] += weight[i]
-        for stage in range(len(stages)):
-            sums[k, 2 + stage] += np.rint(weight[i] * stages[stage, i] / _UNIT) * _UNIT
+        cell = found[key[i]]
+        cell[0] = min(cell[0], stages[0, i])
+        cell[1] = max(cell[1], stages[0, i])
+        cell[2 if click[i] else 3] += weight[i]
+        for k in range(len(stages)):
+            own[k] = np.rint(weight[i] * stages[k, i] / _UNIT) * _UNIT
+        for stage in range(len(place)):
+            cell[4 + stage] += own[place[stage]]
+
+
+def _least(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same numbers, none below 0, in the fewest bytes that hold whole ones."""
+    kinds = (kind for kind in (np.uint8, np.uint16, np.uint32) if numbers.max(initial=0) <= np.iinfo(kind).max)
+    small = numbers.astype(next(kinds, numbers.dtype))
+    return small if np.array_equal(small, numbers) else numbers
 
 
 def refinement(cells: Cells) -> tuple[npt.NDArray[np.bool_], Refinement] | None:
@@ -196,7 +233,9 @@ def refinement(cells: Cells) -> tuple[npt.NDArray[np.bool_], Refinement] | None:
     if not cut.any():
         return None
     first = np.concatenate(([0], np.cumsum(parts[cut]))).astype(np.int64)[:-1]
-    return cut, Refinement(cells.low[cut], cells.high[cut], parts[cut], first)
+    low = cells.low[cut]
+    start = np.searchsorted(grid_key(low), np.arange(GRID + 1))
+    return cut, Refinement(low, cells.high[cut], parts[cut], first, start)
 
 
 def _parts(share: Array, goal: Goal) -> Array:
@@ -226,11 +265,25 @@ def _parts_across_edges(cells: Cells) -> Array:
 
 def fine_key(p: Array, cuts: Refinement) -> Index:
     """Key of the part that p lies in, rising with p; −1 where its cell is not cut."""
-    place = np.searchsorted(cuts.low, p, side="right") - 1
-    inside = (place >= 0) & (p <= cuts.high[place])
-    low, high, parts = cuts.low[place], cuts.high[place], cuts.parts[place]
-    part = np.minimum(np.floor((p - low) / (high - low) * parts), parts - 1)
-    return np.where(inside, cuts.first[place] + np.where(inside, part, 0).astype(np.int64), -1)
+    return np.asarray(_fine_key(p + 0.0, grid_key(p), *cuts))
+
+
+@njit(cache=True, nogil=True)
+def _fine_key(p, cell, low, high, parts, first, start):  # type: ignore[no-untyped-def]
+    key = np.full(len(p), -1, np.int64)
+    for i in range(len(p)):
+        at, end = start[cell[i]], start[cell[i] + 1]  # the last whose low is not above p lies just before `at`
+        while at < end:
+            middle = (at + end) // 2
+            if low[middle] <= p[i]:
+                at = middle + 1
+            else:
+                end = middle
+        at -= 1
+        if at >= 0 and p[i] <= high[at]:
+            part = np.floor((p[i] - low[at]) / (high[at] - low[at]) * parts[at])
+            key[i] = first[at] + np.int64(min(part, parts[at] - 1))
+    return key
 
 
 def refined(cells: Cells, cut: npt.NDArray[np.bool_], fine: Cells) -> Cells:

@@ -19,7 +19,7 @@ from clickmill.evaluate import worker
 from clickmill.evaluate.cells import refined, refinement
 from clickmill.evaluate.figures import metric_rows, reliability_rows
 from clickmill.evaluate.intervals import comparison_rows, intervals
-from clickmill.evaluate.passes import RANGES, Parcels, Traffic
+from clickmill.evaluate.passes import Parcels, Traffic
 from clickmill.evaluate.resampling import Ranked, Resampled, rank_edges
 from clickmill.evaluate.slices import (
     ByDay,
@@ -36,7 +36,7 @@ from clickmill.metrics import ECE_BINS, auc_of
 from clickmill.schema import EVERYTHING, LAST_STAGE
 from clickmill.scoring import Contender
 from clickmill.split import Stretch
-from clickmill.tables import ByWorkers, Partitions, Tables, Written
+from clickmill.tables import Partitions, Tables, Written
 from clickmill.units import units_of
 
 FIGURES = (
@@ -164,7 +164,8 @@ def judge(parcels: Parcels, plan: Plan, judged: Traffic, stretch: Stretch, *, mi
 
     The driver receives, from at most PARTS workers, a tally a model of at most 5,121 cells (300 kB), the resampled
     sums (groups × models × replicates), and then, where AUC needs them, at most some 2e6 finer cells a model, and
-    the resampled rankings. Raises NoRowsError for an empty stretch.
+    the resampled rankings; and where rows are FEW, themselves, packed: it makes these passes itself.
+    Raises NoRowsError for an empty stretch.
     """
     found = parcels.of_kind("tally", "resampled").added()
     if not found:
@@ -203,7 +204,7 @@ def _refine(scored: Parcels, found: Sequence[Entry], tallies: Mapping[str, Tally
     own = {entry.contender.model_id: (entry, tallies[entry.contender.model_id]) for entry in found}
     while cut := {name: plan for name, (_, tally) in own.items() if (plan := refinement(tally.cells)) is not None}:
         cuts = {name: (own[name][0], plan[1]) for name, plan in cut.items()}
-        places = scored.parts or RANGES
+        places = scored.places
         fine = scored.through(partial(worker.refine, cuts=cuts, places=places)).added(places)
         for name, (which, _) in cut.items():
             tally = own[name][1]
@@ -229,7 +230,7 @@ def store(tables: Tables, cfg: Config, ds: date, parcels: Parcels, found: Judgem
     replace: Partitions = {"ds": ds, "model_id": ids}
     names = {one.entry.contender.model_id: one.entry.calibration_id for one in found.models}
     stored = partial(worker.predictions, calibrations=names, ds=ds)
-    kept = ByWorkers(parcels.of_kind("kept").frame, stored, worker.PREDICTIONS)
+    kept = parcels.of_kind("kept").rows(stored, worker.PREDICTIONS)
     written = {"predictions": tables.write("predictions", kept, replace=replace)}
     each = list(zip(ids, found.models, strict=True))
     rows = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -17,11 +19,14 @@ from clickmill.config import Config
 from clickmill.evaluate import worker
 from clickmill.evaluate.worker import Plan
 from clickmill.split import Stretch
-from clickmill.tables import Scan, Tables
+from clickmill.tables import ByWorkers, Rows, Scan, Tables
 from clickmill.writer import Make
 
 RANGES = 64
 """Into so many ranges of keys finer cells are dealt where the number of partitions is not known."""
+FEW = 2**20
+"""Rows × models that the driver holds, packed, to make the later passes itself: some 20 MB, 80 MB with predictions
+that are to be stored. For so few a job of Spark's takes more than the pass."""
 
 
 class Traffic(NamedTuple):
@@ -41,19 +46,41 @@ class Traffic(NamedTuple):
         return cls(name, tuple(rows.columns), lambda: rows, lambda columns: Scan.of(rows.select(*columns)))
 
 
-class Parcels(NamedTuple):
+class Parcels(Protocol):
     """Rows of `worker.PARCELS`."""
+
+    @property
+    def places(self) -> int:
+        """Into how many ranges of keys finer cells are best dealt."""
+
+    def of_kind(self, *kinds: str) -> Parcels:
+        """Those of some kinds."""
+
+    def through(self, make: Make) -> Parcels:
+        """What a worker's function makes of them."""
+
+    def added(self, places: int = worker.PARTS) -> dict[tuple[str, str], Any]:
+        """What sums add up to."""
+
+    def rows(self, make: Make, schema: pa.Schema) -> Rows | ByWorkers:
+        """The rows that a worker's function makes of them, as `Tables.write` takes them."""
+
+
+class OnSpark(NamedTuple):
+    """Parcels of many rows: workers keep them on their disks and make all passes."""
 
     frame: DataFrame
     parts: int | None
     """Partitions; None: not known."""
 
-    def of_kind(self, *kinds: str) -> Parcels:
-        """Those of some kinds."""
+    @property
+    def places(self) -> int:
+        return self.parts or RANGES
+
+    def of_kind(self, *kinds: str) -> OnSpark:
         return self._replace(frame=self.frame.where(F.col("kind").isin(list(kinds))))
 
-    def through(self, make: Make) -> Parcels:
-        """What a worker's function makes of them."""
+    def through(self, make: Make) -> OnSpark:
         return self._replace(frame=self.frame.mapInArrow(make, from_arrow_schema(worker.PARCELS)))
 
     def added(self, places: int = worker.PARTS) -> dict[tuple[str, str], Any]:
@@ -64,6 +91,32 @@ class Parcels(NamedTuple):
         few = self.parts is not None and self.parts <= worker.PARTS
         sums = self if few else self._replace(frame=self.frame.repartition(places, "place")).through(worker.add_up)
         return worker.added(sums.frame.toArrow().to_pylist())
+
+    def rows(self, make: Make, schema: pa.Schema) -> ByWorkers:
+        return ByWorkers(self.frame, make, schema)
+
+
+class Held(NamedTuple):
+    """Parcels of few rows, held by the driver."""
+
+    parcels: tuple[pa.RecordBatch, ...]
+
+    @property
+    def places(self) -> int:
+        return 1
+
+    def of_kind(self, *kinds: str) -> Held:
+        wanted = pa.array(kinds, pa.string())
+        return Held(tuple(one.filter(pc.is_in(one.column("kind"), wanted)) for one in self.parcels))
+
+    def through(self, make: Make) -> Held:
+        return Held(tuple(make(iter(self.parcels))))
+
+    def added(self, places: int = worker.PARTS) -> dict[tuple[str, str], Any]:  # noqa: ARG002  (as on Spark)
+        return worker.added(row for one in self.parcels for row in one.to_pylist())
+
+    def rows(self, make: Make, schema: pa.Schema) -> pa.Table:
+        return pa.Table.from_batches(make(iter(self.parcels)), schema)
 
 
 def traffic(tables: Tables, cfg: Config, stretch: Stretch) -> Traffic:
@@ -84,16 +137,20 @@ def traffic(tables: Tables, cfg: Config, stretch: Stretch) -> Traffic:
 def scored(judged: Traffic, plan: Plan) -> Iterator[Parcels]:
     """The one pass: parcels of scored rows and of what they add up to.
 
-    They are computed once and kept on the workers' disks while the `with` lasts.
+    They are computed once, and kept by the driver where they are FEW, else on the workers' disks while the `with`
+    lasts.
     """
     needed = needed_columns(judged.columns, [entry.contender for entry in plan.entries])
     units = [plan.units.column] if plan.units.column else []
     wanted = ["event_id", "event_time", "label", *plan.slices.columns, *units, *needed]
     wanted += [name for name in ("c_p_true", "weight") if name in judged.columns]
     rows = judged.scan(tuple(dict.fromkeys(wanted)))
-    found = rows.through(partial(worker.score, plan=plan), worker.PARCELS)
-    frame = found.rows().persist(StorageLevel.DISK_ONLY)
+    found = rows.through(partial(worker.score, plan=plan), worker.PARCELS).rows()
+    if rows.most is not None and rows.most * len(plan.entries) <= FEW:
+        yield Held(tuple(found.toArrow().to_batches()))
+        return
+    frame = found.persist(StorageLevel.DISK_ONLY)
     try:
-        yield Parcels(frame, rows.parts)
+        yield OnSpark(frame, rows.parts)
     finally:
         frame.unpersist()

@@ -106,7 +106,7 @@ class Resampled:
 def statistics(judged: Sequence[Judged]) -> Array:
     """What is summed of each of n rows, (n, SHARED + OWN·models), from the rows as every model judges them."""
     weight = judged[0].weight
-    own = (term for one in judged for term in one.terms[-1][:OWN])
+    own = (term for one in judged for term in one.terms[one.place[-1]][:OWN])
     return np.column_stack([weight, weight * judged[0].label, *own])
 
 

@@ -37,7 +37,11 @@ class Tallying:
         unknown = np.isnan(truth)
         true = [v * np.where(unknown, 0.0, truth), unknown.astype(np.float64)]
         own = [term for terms in rows.terms for term in terms]
-        _add(groups, np.stack([np.ones(len(y)), y, v, v * y, *true, *own]), self._sums)
+        shared = [np.ones(len(y)), y, v, v * y, *true]
+        found = np.zeros((len(self._sums), len(shared) + len(own)))
+        _add(groups, np.stack([*shared, *own]), found)
+        places = [len(shared) + _OWN * place + term for place in rows.place for term in range(_OWN)]
+        self._sums += found[:, [*range(len(shared)), *places]]
         self._cells.add(grid_key(rows.stages[0]), rows)
 
     def tally(self) -> Tally:
@@ -57,14 +61,14 @@ class Tally:
     def to_bytes(self) -> bytes:
         """The tally as an `.npz` of plain arrays."""
         out = io.BytesIO()
-        np.savez(out, group_sums=self.sums, **self.cells._asdict())
+        np.savez(out, group_sums=self.sums, **self.cells.packed())
         return out.getvalue()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Tally:
         """The tally that `to_bytes` wrote."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(arrays["group_sums"], Cells(*(arrays[name] for name in Cells._fields)))
+            return cls(arrays["group_sums"], Cells.unpacked(arrays))
 
     @classmethod
     def merge(cls, parts: Sequence[Tally]) -> Tally:

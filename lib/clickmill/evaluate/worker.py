@@ -55,7 +55,8 @@ class Entry:
         """Rows with their p at all three stages. Raises InvalidProbabilityError."""
         check_probabilities(p_sampled, f"p_sampled of {self.contender.model_id}")
         prior = self.contender.prior_corrected(p_sampled)
-        return Judged(label, weight, (p_sampled, prior, self.calibrator.apply(prior)))
+        last = prior if self.calibrator.method == "none" else self.calibrator.apply(prior)
+        return Judged(label, weight, (p_sampled, prior, last))
 
 
 @dataclass(frozen=True)

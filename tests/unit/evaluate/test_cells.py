@@ -160,3 +160,45 @@ def test_far_down_pairs_alone_decide_what_is_cut() -> None:
     assert found is not None
     assert found[0].tolist() == [True, False]
     assert refinement(two_cells(1e4)) is None  # 1e-7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_key_of_a_part_is_that_of_a_plain_search(kind: str) -> None:
+    rng = np.random.default_rng(7)
+    p = scores(kind, rng, 20_000)
+    judged = rows((rng.random(20_000) < 0.3).astype(np.int8), p)
+    found = refinement(cells_of(grid_key(p), judged))
+    if found is None:
+        return
+    cuts = found[1]
+    asked = np.concatenate([p, [0.0, 1.0, 2.0**-45], np.nextafter(cuts.low, 0), np.nextafter(cuts.high, 1)])
+    at = np.searchsorted(cuts.low, asked, side="right") - 1
+    inside = (at >= 0) & (asked <= cuts.high[at])
+    part = np.floor((asked - cuts.low[at]) / (cuts.high[at] - cuts.low[at]) * cuts.parts[at])
+    part = np.clip(part, 0, cuts.parts[at] - 1)
+    assert inside.any()
+    assert np.array_equal(fine_key(asked, cuts), np.where(inside, cuts.first[at] + part, -1))
+
+
+@pytest.mark.parametrize("weight", [1.0, 300.0, 1 / 0.3])
+@pytest.mark.parametrize("stages", ["one p", "two", "three"])
+def test_cells_come_back_from_bytes_as_they_were(weight: float, stages: str) -> None:
+    rng = np.random.default_rng(8)
+    p = np.round(expit(rng.normal(-3.5, 1.5, 5000)), 3)
+    label = (rng.random(5000) < 0.3).astype(np.int8)
+    other = {"one p": (p, p, p), "two": (p, p, p / 2), "three": (p, p / 2, p**2)}[stages]
+    cells = cells_of(grid_key(p), Judged(label, np.full(5000, weight), other))
+    for one, back in zip(cells, Cells.from_bytes(cells.to_bytes()), strict=True):
+        assert one.dtype == back.dtype
+        assert np.array_equal(one, back)
+
+
+def test_stages_that_share_an_array_are_counted_as_if_they_did_not() -> None:
+    rng = np.random.default_rng(9)
+    p = scores("spread", rng, 5000)
+    label, weight = (rng.random(5000) < p).astype(np.int8), rng.choice([1.0, 1 / 0.3], 5000)
+    for shared in ((p, p, p), (p, p, p / 2)):
+        apart = tuple(stage.copy() for stage in shared)
+        one = cells_of(grid_key(p), Judged(label, weight, shared))
+        other = cells_of(grid_key(p), Judged(label, weight, (apart[0], apart[1], apart[2])))
+        assert all(np.array_equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
