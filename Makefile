@@ -1,18 +1,24 @@
 # clickmill. `make help` lists the targets; every path is relative, so that a folder may hold spaces.
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types unit test verify bench demo
+.PHONY: help setup deep check lint types unit test verify bench demo
 
 BIN := .venv/bin
 # Two processes, each with a Spark session of its own; the tests of a file stay together, as they share fixtures.
 SPLIT := --numprocesses 2 --dist loadfile --no-loadscope-reorder
-# The demo: two simulated weeks that end with this one.
+# The demo: two simulated weeks that end with this one. `make demo MODELS=lr,trees` trains these models only, and
+# installs no torch where none of them is deep.
 DEMO := --conf conf/datasets/simulated.yaml --ds 2026-01-14
+MODELS :=
+SET_UP := $(if $(MODELS),$(if $(findstring deep,$(MODELS)),deep,setup),deep)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: ## make .venv from requirements.lock, with the two Delta jars (PYTHON=... names the interpreter)
 	@setup/setup.sh
+
+deep: setup ## torch and Horovod into .venv, for the deep models; Horovod is built once, then kept
+	@setup/deep.sh
 
 check: setup ## the fast part: lint, format, types, import contracts, unit tests
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types unit
@@ -28,14 +34,15 @@ types:
 unit:
 	$(BIN)/pytest $(SPLIT) tests/unit -m "not slow"
 
-test: check ## check, then all tests but the slow proofs; .ci/run is this
+test: deep ## check, then all tests but the slow proofs; .ci/run is this
+	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest $(SPLIT) --ignore=tests/unit -m "not slow"
 
-verify: setup ## the slow proofs
+verify: deep ## the slow proofs
 	$(BIN)/pytest -m slow
 
-bench: setup ## the benchmarks, peers side by side (bench/RESULTS.md says what they gave)
+bench: deep ## the benchmarks, peers side by side (bench/RESULTS.md says what they gave)
 	@for bench in bench/[a-z]*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
 
-demo: setup ## simulate two weeks, run the whole chain, show the leaderboard and the report's path
-	@$(BIN)/clickmill run pipeline $(DEMO)
+demo: $(SET_UP) ## simulate two weeks, run the whole chain, show the leaderboard and the report's path
+	@$(BIN)/clickmill run pipeline $(DEMO)$(if $(MODELS), --models $(MODELS))

@@ -3,20 +3,10 @@
 # PYTHON=... names the interpreter. Exit 2: the machine lacks something; the message says what to do.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
+. setup/shared.sh
 
-venv=.venv
 stamp=$venv/setup-stamp
-py=$venv/bin/python
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/clickmill"
 
-say() { printf 'set-up: %s\n' "$*"; }
-stop() {
-    printf 'set-up: %s\n' "$@" >&2
-    exit 2
-}
-
-# Version and home of an interpreter; an environment and the Python it was made from give the same.
-identity() { "$1" -c 'import sys; print(*sys.version_info[:3], sys.base_prefix)' 2>/dev/null; }
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 find_python() {
@@ -62,10 +52,7 @@ find_java() {
 
 install_java() {
     say "Java is missing: installing openjdk-17-jre-headless"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get install -y -q openjdk-17-jre-headless && return
-    apt-get update -q || true # no package lists yet, as in a fresh container
-    apt-get install -y -q openjdk-17-jre-headless && return
+    apt_install openjdk-17-jre-headless && return
     apt-get install -y -q openjdk-21-jre-headless && return # Debian 13 has no 17
     return 0                                                # what is missing still is said by the caller
 }
@@ -80,8 +67,6 @@ make_environment() {
 # The scripts of an environment hold its absolute path.
 was_moved() { [ -f "$stamp" ] && [ "$(sed -n 3p "$stamp")" != "$PWD" ]; }
 
-pip() { "$py" -m pip --disable-pip-version-check "$@"; }
-
 # uv installs the lock in a third of pip's time. Its wheel is kept, so that a new .venv needs no network.
 get_uv() {
     pin=$(grep '^uv==' requirements.lock)
@@ -94,28 +79,22 @@ get_uv() {
 }
 
 install_packages() {
-    if get_uv; then
-        # What an earlier set-up fetched is taken without asking the network.
-        uv_install --offline -q -r requirements.lock 2>/dev/null || uv_install -r requirements.lock || no_packages
+    get_uv || say "uv could not be had; pip takes about three times as long"
+    install_lock requirements.lock
+    if [ -x "$venv/bin/uv" ]; then
         # Every Python worker imports these; where PYTHONDONTWRITEBYTECODE is set each would compile them again.
         uv_install --offline -q --compile-bytecode -r requirements.lock || say "packages are not compiled ahead"
         uv_install --offline -q --no-build-isolation -e .
     else
-        say "uv could not be had; pip takes about three times as long"
-        grep -v '^uv==' requirements.lock >"$venv/requirements.txt"
-        pip install -q --no-deps -r "$venv/requirements.txt" || no_packages
         pip install -q --no-deps --no-build-isolation -e .
     fi
 }
-
-no_packages() { stop "requirements.lock could not be installed, for the reason above (is there a network?)"; }
-uv_install() { "$venv/bin/uv" pip install --python "$py" --no-deps "$@"; }
 
 started=$(date +%s)
 find_python
 find_java
 # One line a fact: the files that the environment is made from, the interpreter, the place.
-wanted=$(cat requirements.lock pyproject.toml "setup/setup.sh" | cksum && identity "$python" && pwd)
+wanted=$(cat requirements.lock pyproject.toml setup/setup.sh setup/shared.sh | cksum && identity "$python" && pwd)
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && [ -x "$py" ]; then exit 0; fi
 
 make_environment

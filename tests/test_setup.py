@@ -1,5 +1,7 @@
 """Set-up on machines that lack something (stand-ins for python3, java, apt-get), and the files that it reads."""
 
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,22 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ("sh", "dirname", "sed", "grep", "cat", "cksum", "date", "mkdir", "rm", "chmod", "pwd", "touch")
+TOOLS = (
+    "sh",
+    "dirname",
+    "sed",
+    "grep",
+    "cat",
+    "cksum",
+    "date",
+    "mkdir",
+    "rm",
+    "chmod",
+    "pwd",
+    "touch",
+    "uname",
+    "mktemp",
+)
 GOOD_JAVA = "#!/bin/sh\necho java.base@17.0.9\necho jdk.incubator.vector@17.0.9\n"
 INSTALL = "apt-get install -y openjdk-17-jre-headless"
 
@@ -22,9 +39,9 @@ class Machine:
 
     def __init__(self, folder: Path):
         self.checkout, self.bin = folder / "my checkout", folder / "bin"
-        for name in ("setup", "lib"):
-            (self.checkout / name).mkdir(parents=True)
-        for name in ("setup/setup.sh", "requirements.lock", "pyproject.toml"):
+        (self.checkout / "lib").mkdir(parents=True)
+        shutil.copytree(ROOT / "setup", self.checkout / "setup")
+        for name in ("requirements.lock", "requirements-deep.lock", "pyproject.toml"):
             shutil.copy(ROOT / name, self.checkout / name)
         self.bin.mkdir()
         for tool in TOOLS:
@@ -40,9 +57,27 @@ class Machine:
         path.write_text(body if body.startswith("#!") else f"#!/bin/sh\n{body}\n", encoding="utf-8")
         path.chmod(0o755)
 
-    def set_up(self, **environment: str) -> subprocess.CompletedProcess[str]:
+    def has_environment(self) -> None:
+        """A .venv whose Python runs, and whose uv can install nothing."""
+        programs = self.checkout / ".venv" / "bin"
+        programs.mkdir(parents=True)
+        for name, body in (("python", f'exec "{sys.executable}" "$@"'), ("uv", "exit 1")):
+            (programs / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+            (programs / name).chmod(0o755)
+
+    @staticmethod
+    def kept_name(torch: str) -> str:
+        """The folder in the cache where a Horovod for this torch is kept."""
+        script = (ROOT / "setup" / "deep.sh").read_text(encoding="utf-8")
+        recipe = re.search(r"^recipe=(\d+)", script, re.MULTILINE)[1]
+        cuda = str(pins("requirements-deep.lock")["nvidia-cuda-runtime"].specifier).lstrip("=")
+        flavour = f"cuda{cuda}" if sys.platform == "linux" and platform.machine() == "x86_64" else "cpu"
+        tag = sys.implementation.cache_tag
+        return f"{tag}-{platform.machine()}-torch{torch}-horovod0.28.1-{flavour}-{recipe}"
+
+    def set_up(self, script: str = "setup.sh", **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(self.checkout / "setup" / "setup.sh")],
+            [str(self.checkout / "setup" / script)],
             env={"PATH": str(self.bin), "HOME": str(self.bin.parent), **environment},
             capture_output=True,
             text=True,
@@ -122,40 +157,132 @@ def test_a_python_that_cannot_make_environments_is_explained(machine):
     assert "python3-venv" in done.stderr
 
 
-# --- the lock and the wheel -------------------------------------------------------------------
+# --- the deep part ----------------------------------------------------------------------------
 
 
-def lock_lines() -> list[str]:
-    return (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+def test_deep_without_an_environment(machine):
+    done = machine.set_up("deep.sh")
+    assert done.returncode == 2
+    assert "make setup" in done.stderr
 
 
-def test_the_lock_holds_plain_pins_and_no_address():
-    for line in lock_lines():
-        pin = Requirement(line)
-        assert [item.operator for item in pin.specifier] == ["=="], line
-        assert pin.url is None
-        assert "/" not in line
+COMPILES = "exit 0"
+TOO_OLD = 'case "$*" in *c++20*) exit 1 ;; esac'
 
 
-def test_the_lock_is_all_that_is_depended_on_and_nothing_else():
+@pytest.mark.parametrize(
+    ("compiler", "tools", "packages"),
+    [
+        (None, (), "g++ cmake make"),
+        (TOO_OLD, ("cmake", "make"), "g++"),
+        (COMPILES, ("make",), "cmake"),
+    ],
+)
+def test_what_horovod_is_built_with_is_named_before_anything_is_fetched(machine, compiler, tools, packages):
+    machine.has_environment()
+    machine.has("apt-get", f'touch "{machine.bin}/called"; exit 1')
+    for name, body in (("c++", compiler), *((tool, "exit 0") for tool in tools)):
+        if body:
+            machine.has(name, body)
+    done = machine.set_up("deep.sh")
+    assert done.returncode == 2
+    assert f"sudo apt-get install -y {packages}\n" in done.stderr
+    assert "torch" not in done.stdout
+    assert not (machine.bin / "called").exists()
+
+
+def test_root_on_debian_gets_the_compiler_installed(machine):
+    machine.has_environment()
+    machine.has("id", "echo 0")
+    machine.has("make", "exit 0")
+    machine.has(
+        "apt-get",
+        f"""cd "{machine.bin}"; echo "$*" >>called
+for tool in c++ cmake; do printf '#!/bin/sh\n' >$tool; chmod +x $tool; done""",
+    )
+    done = machine.set_up("deep.sh")
+    assert (machine.bin / "called").read_text(encoding="utf-8") == "install -y -q g++ cmake\n"
+    assert "installing torch" in done.stdout, "set-up went on"
+    assert done.returncode == 2
+    assert "requirements-deep.lock could not be installed" in done.stderr
+
+
+def test_a_wheel_that_is_kept_needs_no_compiler_and_one_for_another_torch_is_not_taken(machine):
+    machine.has_environment()
+    torch = str(pins("requirements-deep.lock")["torch"].specifier).lstrip("=")
+    kept = machine.bin.parent / ".cache" / "clickmill" / "horovod"
+    for version, taken in (("1.13.0", False), (torch, True)):
+        of_version = kept / machine.kept_name(version)
+        of_version.mkdir(parents=True)
+        (of_version / "horovod-0.28.1-some.whl").touch()
+        done = machine.set_up("deep.sh")
+        assert ("installing torch" in done.stdout) is taken
+        assert ("compiler" in done.stderr) is not taken
+
+
+# --- the locks and the wheel -------------------------------------------------------------------
+
+
+LOCKS = ("requirements.lock", "requirements-deep.lock")
+
+
+def pins(lock: str) -> dict[str, Requirement]:
+    lines = (ROOT / lock).read_text(encoding="utf-8").splitlines()
+    return {canonicalize_name(pin.name): pin for pin in map(Requirement, lines)}
+
+
+def asked_for(*extras: str) -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    direct = list(project["dependencies"])
-    for extra in project["optional-dependencies"].values():
-        direct += extra
-    pinned = {canonicalize_name(pin.name): pin for pin in map(Requirement, lock_lines())}
-    needed, todo = set(), [Requirement(text) for text in [*direct, "uv", "setuptools"]]
+    asked = list(project["dependencies"])
+    for extra in extras:
+        asked += project["optional-dependencies"][extra]
+    return list(map(Requirement, asked))
+
+
+def brought_along(direct: list[Requirement], pinned: dict[str, Requirement]) -> set[str]:
+    """Names of all that is needed for what is asked for; each must be pinned, at a version that fits."""
+    needed, todo, done = set(), list(direct), set()
     while todo:
         wanted = todo.pop()
         name = canonicalize_name(wanted.name)
-        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
-            continue
-        assert name in pinned, f"{wanted} is not in requirements.lock"
+        assert name in pinned, f"{wanted} is in no lock"
         (pin,) = pinned[name].specifier
         assert wanted.specifier.contains(pin.version), f"{wanted}, but the lock has {pin}"
-        if name not in needed and name != "uv":
-            todo.extend(map(Requirement, distribution(name).requires or []))
         needed.add(name)
-    assert set(pinned) - needed == set()
+        if name != "uv" and (name, *sorted(wanted.extras)) not in done:
+            done.add((name, *sorted(wanted.extras)))
+            todo += requirements_of(name, wanted.extras)
+    return needed
+
+
+def requirements_of(name: str, extras: set[str]) -> list[Requirement]:
+    asked = map(Requirement, distribution(name).requires or [])
+    return [
+        item for item in asked if not item.marker or any(item.marker.evaluate({"extra": e}) for e in ("", *extras))
+    ]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_holds_plain_pins_and_no_address(lock):
+    for pin in pins(lock).values():
+        assert [item.operator for item in pin.specifier] == ["=="], pin
+        assert pin.url is None
+        assert "/" not in str(pin)
+
+
+def test_the_lock_is_all_that_is_depended_on_and_nothing_else():
+    pinned = pins("requirements.lock")
+    direct = [*asked_for("spark", "dev"), Requirement("uv"), Requirement("setuptools")]
+    assert set(pinned) - brought_along(direct, pinned) == set()
+
+
+def test_the_deep_lock_is_what_torch_and_horovod_bring_and_the_other_lacks():
+    for package in ("torch", "horovod"):
+        pytest.importorskip(package, reason=f"{package} is not installed: make deep")
+    base, deep = pins("requirements.lock"), pins("requirements-deep.lock")
+    assert set(base) & set(deep) == set()
+    needed = brought_along([*asked_for("deep"), *requirements_of("horovod", set())], base | deep)
+    assert set(deep) - needed == set()
 
 
 def test_the_wheel_holds_jobs_and_conf(tmp_path):

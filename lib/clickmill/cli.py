@@ -211,7 +211,7 @@ def compare(
 
 @app.command("doctor")
 def doctor(conf: Conf = None, set_: Sets = None, as_json: AsJson = False) -> None:
-    """Check this machine: Python, Java, the Delta jars, write access, memory, slots."""
+    """Check this machine: Python, Java, the Delta jars, write access, memory, slots, deep learning."""
     from clickmill import doctor as checks
 
     if not conf and not set_:

@@ -13,29 +13,33 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
 from clickmill import jars
-from clickmill.errors import EXIT_DONE, EXIT_USAGE
+from clickmill.errors import EXIT_DONE, EXIT_USAGE, PlatformError
+from clickmill.train import gpu
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_JAVA = 17
 JAVA_MODULE = "jdk.incubator.vector"
 LEAST_MEMORY_GIB = 3.5
 """Driver heap (3 GiB by conf/base.yaml) and one Python worker: what a machine sold as 4 GiB has."""
+ABSENT = "not installed; for deep models: make deep"
 
 
 class Check(NamedTuple):
-    """One thing looked at: what was found, and what to do where it does not do."""
+    """One thing looked at: what was found, and what to do where it does not do. Not all is `needed`."""
 
     name: str
     ok: bool
     found: str
     advice: str = ""
+    needed: bool = True
 
 
 def check(*, warehouse: str = "warehouse", master: str | None = "local[*]") -> list[Check]:
@@ -53,15 +57,19 @@ def check(*, warehouse: str = "warehouse", master: str | None = "local[*]") -> l
         _kernel_cache,
         _memory,
         lambda: _slots(master),
+        _torch,
+        _horovod,
+        _gpus,
+        _launchers,
     )
     done = [look() for look in looks]
     return [item._replace(advice="") if item.ok else item for item in done]
 
 
 def main(json: bool = False, *, warehouse: str = "warehouse", master: str | None = "local[*]") -> int:
-    """Show all checks, as a table or as one JSON object; returns 0, or 2 where one failed."""
+    """Show all checks, as a table or as one JSON object; returns 0, or 2 where one that is needed failed."""
     checks = check(warehouse=warehouse, master=master)
-    ok = all(item.ok for item in checks)
+    ok = all(item.ok or not item.needed for item in checks)
     if json:
         print(json_text.dumps({"ok": ok, "checks": [item._asdict() for item in checks]}, ensure_ascii=False))
     else:
@@ -78,9 +86,9 @@ def _show(checks: list[Check]) -> None:
     for heading in ("", "check", "found"):
         table.add_column(heading, overflow="fold")
     for item in checks:
-        mark = Text("ok", style="green") if item.ok else Text("NO", style="bold red")
-        table.add_row(mark, Text(item.name), Text(item.found))
-        if not item.ok:
+        failed = Text("NO", style="bold red") if item.needed else Text("-", style="dim")
+        table.add_row(Text("ok", style="green") if item.ok else failed, Text(item.name), Text(item.found))
+        if item.advice:
             table.add_row("", "", Text(f"→ {item.advice}", style="yellow"))
     Console().print(table)
 
@@ -212,6 +220,64 @@ def _slots(master: str | None) -> Check:
     except (ValueError, IndexError):
         return Check("slots", False, f"none in {master!r}", advice)
     return Check("slots", number >= 1, f"{number} ({master})", advice)
+
+
+_optional = partial(Check, needed=False)
+
+
+def _torch() -> Check:
+    found = _installed("torch")
+    return _optional("torch", bool(found), found or ABSENT)
+
+
+def _horovod() -> Check:
+    found = _installed("horovod")
+    if not found:
+        return _optional("Horovod", False, ABSENT)
+    torch, built_for = _installed("torch"), _torch_of_horovod()
+    if not torch or torch != built_for:
+        said = f"{found}, built for torch {built_for or 'unknown'}; installed is torch {torch or 'none'}"
+        return _optional("Horovod", False, said, "this puts it right: rm -f .venv/deep-stamp; make deep")
+    return _optional("Horovod", True, f"{found} with {', '.join(_built_into_horovod()) or 'nothing'}")
+
+
+def _horovod_folder() -> Path:
+    return Path(str(distribution("horovod").locate_file("horovod")))
+
+
+def _torch_of_horovod() -> str | None:
+    """The version of torch that Horovod was built for, by the note that its build leaves; None without one."""
+    try:
+        note = (_horovod_folder() / "metadata.json").read_text(encoding="utf-8")
+        built_for: str = json_text.loads(note)["pytorch"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return built_for.partition("+")[0]
+
+
+def _built_into_horovod() -> list[str]:
+    """Read off the names in Horovod's library; to ask the library itself would load torch, for seconds."""
+    names = {"gloo": b"N4gloo", "NCCL": b"libnccl.so", "CUDA": b"libcudart.so"}
+    library = b"".join(path.read_bytes() for path in _horovod_folder().glob("torch/mpi_lib*.so"))
+    return [name for name, mark in names.items() if mark in library]
+
+
+def _gpus() -> Check:
+    try:
+        return _optional("GPUs", True, f"{gpu.present()} by the NVIDIA driver")
+    except PlatformError:
+        return _optional("GPUs", True, "none that the NVIDIA driver knows: training is on the CPU")
+
+
+def _launchers() -> Check:
+    """Ways to start the processes of a deep model that work here."""
+    ways = []
+    if _torch().ok:
+        ways.append("local")
+        if _horovod().ok:
+            ways += ["horovod (in Spark)", "horovodrun"] if _installed("pyspark") else ["horovodrun"]
+        ways.append("torchrun")
+    return _optional("launchers", bool(ways), ", ".join(ways) or ABSENT)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from clickmill import doctor, jars
+from clickmill.train import gpu
 
 GOOD_JAVA = "java.base@17.0.9\njdk.incubator.vector@17.0.9\n"
+DEEP = ("torch", "horovod")
 
 
 def script(path: Path, body: str) -> Path:
@@ -32,8 +34,8 @@ def one(name: str, **where: str) -> doctor.Check:
 
 
 def test_this_machine_passes(tmp_path):
-    failed = [item for item in doctor.check(warehouse=str(tmp_path / "new" / "folder")) if not item.ok]
-    assert failed == []
+    checks = doctor.check(warehouse=str(tmp_path / "new" / "folder"))
+    assert [item for item in checks if item.needed and not item.ok] == []
     assert not (tmp_path / "new").exists(), "the doctor looks, it makes nothing"
 
 
@@ -131,12 +133,74 @@ def test_slots():
     assert one("slots", master="yarn").ok
 
 
+def horovod_in(folder: Path, built_for: str, library: bytes) -> Path:
+    """A folder with what the doctor reads of an installed Horovod."""
+    (folder / "torch").mkdir(parents=True)
+    (folder / "metadata.json").write_text(json.dumps({"pytorch": built_for}), encoding="utf-8")
+    (folder / "torch" / "mpi_lib_v2.cpython-311-x86_64-linux-gnu.so").write_bytes(library)
+    return folder
+
+
+def test_without_the_deep_part_all_is_well_and_the_way_to_it_is_said(monkeypatch, capsys):
+    installed = doctor._installed
+    monkeypatch.setattr(doctor, "_installed", lambda name: None if name in DEEP else installed(name))
+    for name in ("torch", "Horovod", "launchers"):
+        found = one(name)
+        assert not found.ok
+        assert not found.needed
+        assert "make deep" in found.found
+    assert doctor.main() == 0
+    assert "NO" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("versions", "built_for", "horovod", "launchers"),
+    [
+        ({"torch": "2.15.0", "horovod": "0.28.1", "pyspark": "4.2.0"}, "2.15.0+cu132", True, 4),
+        ({"torch": "2.15.0", "horovod": "0.28.1"}, "2.15.0", True, 3),
+        ({"torch": "2.14.0", "horovod": "0.28.1", "pyspark": "4.2.0"}, "2.15.0+cu132", False, 2),
+        ({"torch": "2.15.0", "pyspark": "4.2.0"}, "2.15.0", False, 2),
+        ({"horovod": "0.28.1", "pyspark": "4.2.0"}, "2.15.0", False, 0),
+    ],
+)
+def test_horovod_works_with_the_torch_that_it_was_built_for(
+    tmp_path, monkeypatch, versions, built_for, horovod, launchers
+):
+    folder = horovod_in(tmp_path / "horovod", built_for, b"..libnccl.so.2..N4gloo7ContextE..")
+    monkeypatch.setattr(doctor, "_horovod_folder", lambda: folder)
+    monkeypatch.setattr(doctor, "_installed", versions.get)
+    found = one("Horovod")
+    assert found.ok is horovod
+    assert not horovod or found.found == "0.28.1 with gloo, NCCL"
+    ways = one("launchers")
+    assert len(ways.found.split(", ") if ways.ok else []) == launchers
+    assert ("horovodrun" in ways.found) is horovod
+
+
+def test_what_horovod_has_is_read_as_horovod_itself_says_it():
+    pytest.importorskip("horovod", reason="Horovod is not installed: make deep")
+    code = "import horovod.torch as h; print(h.gloo_built(), h.nccl_built() > 0, h.cuda_built())"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    built = dict(zip(("gloo", "NCCL", "CUDA"), done.stdout.split(), strict=True))
+    assert doctor._built_into_horovod() == [name for name, there in built.items() if there == "True"]
+
+
+def test_gpus_are_counted(monkeypatch):
+    monkeypatch.setattr(gpu, "present", lambda: 2)
+    assert one("GPUs").found.startswith("2 ")
+    monkeypatch.undo()
+    monkeypatch.setattr(gpu, "DRIVER", "no-such-driver.so")
+    none = one("GPUs")
+    assert none.ok
+    assert "CPU" in none.found
+
+
 def test_one_json_object_and_exit_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     assert doctor.main(json=True) == 2
     said = json.loads(capsys.readouterr().out)
     assert said["ok"] is False
-    assert [item["name"] for item in said["checks"] if not item["ok"]] == ["Java"]
+    assert [item["name"] for item in said["checks"] if item["needed"] and not item["ok"]] == ["Java"]
     assert doctor.main() == 2
     table = capsys.readouterr().out
     assert "NO" in table
@@ -144,7 +208,8 @@ def test_one_json_object_and_exit_2(tmp_path, monkeypatch, capsys):
 
 
 def test_it_is_quick_and_loads_no_spark_to_be_imported():
-    code = "import sys, clickmill.doctor; sys.exit(bool({'pyspark', 'numba', 'rich'} & set(sys.modules)))"
+    heavy = {"pyspark", "numba", "rich", "torch", "horovod"}
+    code = f"import sys, clickmill.doctor; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     start = time.process_time()
     doctor.check()
