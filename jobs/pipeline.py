@@ -15,8 +15,11 @@ from clickmill.publish import publish
 def main(run: Run) -> None:
     if not perform_chain(run):
         return
-    with suppress(GateRefusedError):
-        perform_within(run, run.sibling(promote.JOB, quiet=True))  # publish tells it
+    if run.cfg.judge.replicates:
+        with suppress(GateRefusedError):
+            perform_within(run, run.sibling(promote.JOB, quiet=True))  # publish tells it
+    else:
+        run.say("judge.replicates is 0: without intervals the gate has nothing to decide by")
     publish(run, tuple(model["model_id"] for model in run.result["models"]))
 
 

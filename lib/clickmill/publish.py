@@ -34,6 +34,6 @@ def publish(run: Run, model_ids: tuple[str, ...]) -> None:
     if not run.progress.quiet:
         Console().print(leaderboard(data))
         plain = Console(soft_wrap=True, highlight=False, markup=False)
-        for line in (*differences(data), *run.result["decision"]["sentences"]):
+        for line in (*differences(data), *(run.result["decision"] or {"sentences": ()})["sentences"]):
             plain.print(line)
         plain.print(f"report: {path}")

@@ -183,6 +183,18 @@ TREES = (
 )
 
 
+def test_without_intervals_the_gate_is_not_asked(
+    finished: tuple[str, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warehouse = str(tmp_path / "w")
+    shutil.copytree(finished[0], warehouse)
+    code, verdict = run("pipeline", warehouse, "judge.replicates=0", models=("lr_nocross",))
+    assert (code, verdict["decision"]) == (0, None)
+    assert verdict["models"][0]["metrics"]["ne"]["low"] is None
+    assert Path(verdict["report"]).is_file()
+    assert "the gate has nothing to decide by" in capsys.readouterr().err
+
+
 def test_trees_go_the_same_road(finished: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     """The next day on tables that are there: the days that they look back to are counted, they are judged beside a
     linear model, and score without Spark."""
