@@ -207,12 +207,13 @@ def _row(tables: Tables, model_id: str) -> dict[str, Any]:
 def _figures(
     tables: Tables, rows: Sequence[Mapping[str, Any]], days: Sequence[date] | None, metrics: Sequence[str]
 ) -> dict[tuple[date, str, str], dict[str, Any]]:
-    """value, low, high of p over all rows, by day, model and metric, of these models as they are now."""
+    """value, low, high and traffic of p over all rows, by day, model, metric, of these models as they are now."""
     ids = [row["model_id"] for row in rows]
     cut = {"model_id": ids, "slice": [EVERYTHING], "stage": [LAST_STAGE], "metric": metrics}
     judged = _judged(tables, rows)
+    told = ("value", "low", "high", "traffic")
     return {
-        (row["ds"], row["model_id"], row["metric"]): {end: row[end] for end in ("value", "low", "high")}
+        (row["ds"], row["model_id"], row["metric"]): {name: row[name] for name in told}
         for row in tables.rows_if_any("metrics", where=cut, days=days)
         if (row["ds"], row["model_id"]) in judged
     }

@@ -238,6 +238,19 @@ def test_what_is_no_file_of_predictions_is_named(rows: Any, tmp_path: Path) -> N
         beside_rows(rows, tmp_path / "p.parquet")
 
 
+def test_of_a_delta_table_only_the_newest_version_is_compared(rows: Any, tmp_path: Path) -> None:
+    from deltalake import write_deltalake
+
+    own = of_test_time()
+    write_deltalake(
+        str(tmp_path / "p"),
+        own.set_column(own.schema.get_field_index("p"), "p", pa.nulls(len(own)).cast(pa.float64())),
+    )
+    write_deltalake(str(tmp_path / "p"), own, mode="overwrite")
+    told = beside_rows(rows, tmp_path / "p")
+    assert (told.traffic.frame().count(), told.elsewhere) == (rows.count(), len(own) - rows.count())
+
+
 def _with_p(lines: list[str], *p: str) -> list[str]:
     changed = [f"{line.rpartition(',')[0]},{value}" for line, value in zip(lines[1:], p, strict=False)]
     return [lines[0], *changed, *lines[1 + len(p) :]]

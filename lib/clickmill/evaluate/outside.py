@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -33,11 +34,13 @@ class Told(NamedTuple):
 
 
 def predictions(spark: SparkSession, path: str) -> DataFrame:
-    """A row an event_id of a CSV file with a header, or of a Parquet file or folder: see `beside`.
+    """A row an event_id of a CSV file with a header, a Parquet file or folder, or a Delta table: see `beside`.
 
     Raises NoRowsError where it cannot be read, MissingColumnsError.
     """
     form = "csv" if path.lower().endswith(_CSV) else "parquet"
+    if Path(absolute(path), "_delta_log").is_dir():  # the folder's files may be of earlier versions
+        form = "delta"
     try:
         found = spark.read.format(form).option("header", True).load(absolute(path))
         lacking = [column for column in COLUMNS if column not in found.columns]

@@ -76,6 +76,8 @@ def _lines(
     yield "- It knows what its training time held: values seen there first later share one weight, or none."
     yield "- It says what happens where impressions are chosen as they were, not what showing more would do."
     yield from _unproven(model["metrics"])
+    if any(one.get("traffic") == "weighted_sample" for one in model["metrics"].values()):
+        yield "- Judged on a weighted sample of test time, not at full traffic: its intervals are wider for it."
     if training.get("converged") is False:
         yield f"- Training stopped after {training.get('iterations')} iterations, before it converged."
     yield ""

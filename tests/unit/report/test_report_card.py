@@ -119,3 +119,10 @@ def test_what_the_intervals_say_against_it_is_a_limit() -> None:
     low = text(metrics={"ne": ne | {"high": 0.99}, "calibration_ratio": {"value": 0.8, "low": 0.7, "high": 0.9}})
     assert "Its p was too low on test time" in low
     assert "not proven better" not in low
+
+
+def test_a_model_judged_on_a_weighted_sample_says_so() -> None:
+    figure = {"value": 0.8034, "low": 0.79, "high": 0.81}
+    sample = text(metrics={"ne": figure | {"traffic": "weighted_sample"}})
+    assert "- Judged on a weighted sample" in sample
+    assert "weighted sample" not in text(metrics={"ne": figure | {"traffic": "full"}})
