@@ -164,8 +164,115 @@ class TreesLogregSpec(Strict):
         return self
 
 
-ModelSpec = Annotated[LogregSpec | XgboostSpec | TreesLogregSpec, Field(discriminator="kind")]
-Part = LogregSpec | XgboostSpec
+class Embedding(Strict):
+    """The rows of numbers that stand for a slot's values."""
+
+    dim: int = Field(16, ge=1, le=1024)
+    dims: dict[str, int] = Field(default_factory=dict)
+    """Of single slots, instead of `dim`."""
+    bits: dict[str, int] = Field(default_factory=dict)
+    """A slot's table has 2^bits rows; unless given, the fewest at which `feature_audit` saw under 1% of the slot's
+    impressions share a row with another value."""
+    max_bits: int = Field(20, ge=1, le=32)
+    """Above what is chosen so."""
+    share: tuple[tuple[str, ...], ...] = ()
+    """Slots whose values lie in one table."""
+    rows_per_value: Literal[1, 2] = 1
+    """2: a value is the sum of two rows, by two hashes, so that few share both (Svenstrup et al. 2017)."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Embedding:
+        for key, own, most in (("dims", self.dims, 1024), ("bits", self.bits, 32)):
+            for slot, value in own.items():
+                if not 1 <= value <= most:
+                    raise misfit(f"{value} must lie from 1 to {most}", key, slot)
+        shared = [slot for group in self.share for slot in group]
+        if len(shared) != len(set(shared)):
+            raise misfit("a slot stands in two groups", "share")
+        return self
+
+
+class Ftrl(Strict):
+    """FTRL-proximal of the wide part (McMahan et al. 2013); it sees the sum of a batch's gradients."""
+
+    alpha: float = Field(0.05, gt=0)
+    beta: float = Field(1.0, ge=0)
+    l1: float = Field(1.0, ge=0)
+    l2: float = Field(1.0, ge=0)
+
+
+class WideDeepSpec(Strict):
+    """A network: a linear part and a deep part, trained together; see `clickmill.train.wide_deep`."""
+
+    kind: Literal["wide_deep"] = "wide_deep"
+    arch: Literal["wide_deep", "dcn_v2", "deep"] = "wide_deep"
+    """wide_deep: Cheng et al. 2016; dcn_v2: cross layers beside the hidden ones, Wang et al. 2021; deep: hidden
+    layers alone."""
+    columns: Columns = Columns()
+    """The deep part eats slots and numbers, the wide part slots, number buckets and crosses."""
+    wide_bits: int = Field(22, ge=10, le=32)
+    """Weights of the wide part are indexed by the lowest bits of a feature's hash."""
+    ftrl: Ftrl = Ftrl()
+    embedding: Embedding = Embedding()
+    hidden: tuple[int, ...] = (256, 128)
+    """Widths of the hidden layers."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    layer_norm: bool = False
+    cross_layers: int = Field(3, ge=1, le=16)
+    cross_rank: int | None = Field(None, ge=1)
+    """Of the cross layers' matrices; full unless given."""
+    optimizer: Literal["adagrad", "adam"] = "adagrad"
+    """Of the deep part; its state is one number a row of an embedding."""
+    learning_rate: float = Field(0.02, gt=0)
+    scale_learning_rate: bool = False
+    """Times the number of ranks."""
+    warmup_steps: int = Field(0, ge=0)
+    """The learning rate rises over so many."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Longest gradient of the deep part, embeddings included."""
+    batch_rows: int = Field(4096, ge=1)
+    """Of each rank."""
+    epochs: int = Field(1, ge=1, le=1000)
+    validate_steps: int | None = Field(None, ge=1)
+    """Validation time is looked at after so many steps, and at the end of each epoch."""
+    patience: int | None = Field(2, ge=1)
+    """Training ends when so many looks found its log-loss no lower; the best weights are kept. null: no end."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: of the deep part's layers; embeddings stay fp32."""
+    seed: int = Field(42, ge=0, lt=2**31)
+    correction: Literal["prior", "weight"] = "prior"
+    """`prior` trains unweighted and corrects p; `weight` trains with the weights and is never corrected."""
+    warm_start: str | None = None
+    """Model id (or `champion`) whose weights training goes on from: over the newest day of train time only, and
+    `replay` of the rows before it."""
+    replay: float = Field(0.1, ge=0, le=1)
+    """Share of older rows that a warm start sees again, by whole row groups."""
+    checkpoint_steps: int = Field(1000, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    launcher: Literal["local", "horovod", "torchrun"] = "local"
+    """local: one process; horovod: by Spark's tasks, or on `hosts` by horovodrun; torchrun: on this machine."""
+    ranks: int = Field(1, ge=1)
+    hosts: str | None = None
+    """horovod: hosts and their slots, `a:2,b:2`, that see the warehouse and this environment at the same paths."""
+    threads: int | None = Field(None, ge=1)
+    """Of a rank's arithmetic; its share of the machine's cores unless given."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    memory_mb: int | None = Field(None, ge=1)
+    """That a rank's tables and their state may take; unless given, what its machine or GPU has free."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> WideDeepSpec:
+        if self.launcher == "local" and self.ranks > 1:
+            raise misfit("launcher local is one process: horovod and torchrun start more", "ranks")
+        if self.hosts is not None and self.launcher != "horovod":
+            raise misfit("only horovod starts processes on other hosts", "hosts")
+        if any(width < 1 for width in self.hidden):
+            raise misfit("a layer has a width of 1 or more", "hidden")
+        return self
+
+
+ModelSpec = Annotated[LogregSpec | XgboostSpec | TreesLogregSpec | WideDeepSpec, Field(discriminator="kind")]
+Part = LogregSpec | XgboostSpec | WideDeepSpec
 
 
 def parts(spec: ModelSpec) -> dict[tuple[str, ...], Part]:
