@@ -138,6 +138,10 @@ class RankError(ClickmillError):
     """A rank of a distributed training failed; the message holds that rank's own error."""
 
 
+class NonFiniteLossError(ClickmillError):
+    """The loss of a training became infinite or undefined; the message says where, and what was largest."""
+
+
 class ConflictError(ClickmillError):
     """Another writer changed the same rows of the same table first."""
 

@@ -51,6 +51,11 @@ class Columns(Strict):
     crosses: Literal["all"] | tuple[tuple[str, ...], ...] = "all"
 
 
+def chosen(asked: Any, known: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Those of the data set's names that are asked for (`all`, or names), in the data set's order."""
+    return known if asked == "all" else tuple(item for item in known if item in asked)
+
+
 class LogregSpec(Strict):
     """Hashed logistic regression; see `clickmill.train.logreg`."""
 
@@ -222,7 +227,8 @@ class WideDeepSpec(Strict):
     cross_rank: int | None = Field(None, ge=1)
     """Of the cross layers' matrices; full unless given."""
     optimizer: Literal["adagrad", "adam"] = "adagrad"
-    """Of the deep part; its state is one number a row of an embedding."""
+    """Of the deep part. An embedding's row has one step size for all its numbers; under adam it also has its mean
+    gradient, and both change only when the row is used."""
     learning_rate: float = Field(0.02, gt=0)
     scale_learning_rate: bool = False
     """Times the number of ranks."""

@@ -20,7 +20,7 @@ from clickmill.errors import ArtifactError, MissingColumnsError
 from clickmill.hashing import rare_hash, to_index
 from clickmill.lookup import Lookup
 from clickmill.models.card import Card
-from clickmill.specs import Columns, LogregSpec
+from clickmill.specs import Columns, LogregSpec, chosen
 
 
 def key_bits(spec: LogregSpec) -> int:
@@ -46,8 +46,8 @@ def feature_columns(spec: LogregSpec, dataset: Dataset) -> tuple[str, ...]:
 def hash_columns(asked: Columns | Encodings, dataset: Dataset) -> tuple[str, ...]:
     """The hash columns of `features` that are asked for: slots, numbers, crosses, in the data set's order."""
     numbers = asked.numbers if isinstance(asked, Columns) else ()
-    named = [*_chosen(asked.slots, dataset.slots), *_chosen(numbers, dataset.numbers)]
-    crosses = _chosen(asked.crosses, dataset.crosses)
+    named = [*chosen(asked.slots, dataset.slots), *chosen(numbers, dataset.numbers)]
+    crosses = chosen(asked.crosses, dataset.crosses)
     return (*(f"s_{name}" for name in named), *("x_" + "_".join(cross) for cross in crosses))
 
 
@@ -159,7 +159,3 @@ class LogregModel:
         """What is sent to workers: arrays and card, without what each process makes of them."""
         made = {"spec", "columns", "_dataset", "_lookup"}
         return {name: value for name, value in self.__dict__.items() if name not in made}
-
-
-def _chosen(asked: Any, known: tuple[Any, ...]) -> tuple[Any, ...]:
-    return known if asked == "all" else tuple(item for item in known if item in asked)

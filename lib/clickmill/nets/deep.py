@@ -1,0 +1,60 @@
+"""Hidden layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Dropout(nn.Module):
+    """While training a number is 0 with this probability, else divided by what is left of 1."""
+
+    def __init__(self, share: float, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self._share = share
+        self.generator = generator
+        """Where the draws come from; torch's own unless set."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self._share:
+            return x
+        kept = torch.empty_like(x).bernoulli_(1 - self._share, generator=self.generator)
+        return x * kept / (1 - self._share)
+
+
+class Deep(nn.Module):
+    """(b, width) → (b, last hidden layer): linear, layer norm if asked for, ReLU, dropout; again."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: Sequence[int],
+        *,
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        self.width = width
+        for out in hidden:
+            layers.append(linear(self.width, out, generator))
+            layers += [nn.LayerNorm(out)] if layer_norm else []
+            layers += [nn.ReLU(inplace=True), *([Dropout(dropout, None)] if dropout else [])]
+            self.width = out
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.layers(x)
+        return made
+
+
+def linear(inputs: int, outputs: int, generator: torch.Generator | None, *, bias: bool = True) -> nn.Linear:
+    """A layer whose weights are drawn (Glorot and Bengio 2010) and whose bias is 0."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer

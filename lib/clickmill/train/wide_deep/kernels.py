@@ -1,0 +1,124 @@
+"""The loops over rows of a training step on a CPU: gradients summed by row of a table, and what they change.
+
+A table has a mark for each row, -1 but while its rows are summed. First the rows in use are collected, then (once
+they are sorted) each is given its place, and then gradients are added up, in the order of the batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def used(index, slots, low, high, mark, out):  # type: ignore[no-untyped-def]
+    """out[:k] ← the different values in rows `slots` of index (s, b) that lie in [low, high); returns k."""
+    k = 0
+    for j in slots:
+        for i in range(index.shape[1]):
+            row = index[j, i]
+            if low <= row < high and mark[row] < 0:
+                mark[row] = 0
+                out[k] = row
+                k += 1
+    return k
+
+
+@njit(cache=True, nogil=True)
+def sum_rows(index, slots, low, high, column, gradient, rows, mark, out):  # type: ignore[no-untyped-def]
+    """out[n] ← Σ of gradient[i, column[j]:][:dim] over all j in slots, i, whose row index[j, i] is rows[n].
+
+    rows (k,): what `used` found, sorted; gradient (b, width); out (k, dim).
+    """
+    dim = out.shape[1]
+    for n in range(len(rows)):
+        mark[rows[n]] = n
+    out[:] = 0
+    for j in slots:
+        at = column[j]
+        for i in range(index.shape[1]):
+            row = index[j, i]
+            if low <= row < high:
+                n = mark[row]
+                for d in range(dim):
+                    out[n, d] += gradient[i, at + d]
+    for n in range(len(rows)):
+        mark[rows[n]] = -1
+
+
+@njit(cache=True, nogil=True)
+def sum_same(index, slots, low, high, gradient, rows, mark, out):  # type: ignore[no-untyped-def]
+    """The same, where all columns of a row have gradient[i]; out (k, 1)."""
+    for n in range(len(rows)):
+        mark[rows[n]] = n
+    out[:] = 0
+    for j in slots:
+        for i in range(index.shape[1]):
+            row = index[j, i]
+            if low <= row < high:
+                out[mark[row], 0] += gradient[i]
+    for n in range(len(rows)):
+        mark[rows[n]] = -1
+
+
+@njit(cache=True, nogil=True)
+def squared(rows, begin, end):  # type: ignore[no-untyped-def]
+    """Σ of squares of rows[begin:end], in float64."""
+    total = 0.0
+    for n in range(begin, end):
+        for d in range(rows.shape[1]):
+            total += np.float64(rows[n, d]) * rows[n, d]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def adagrad(table, state, rows, gradient, scale, rate, tiny, begin, end):  # type: ignore[no-untyped-def]
+    """Row-wise Adagrad of rows[begin:end] by gradient · scale; see `optim.rows`."""
+    dim = table.shape[1]
+    for n in range(begin, end):
+        row = rows[n]
+        squares = np.float32(0)
+        for d in range(dim):
+            squares += gradient[n, d] * gradient[n, d]
+        total = state[row] + squares * scale * scale / np.float32(dim)
+        state[row] = total
+        step = rate * scale / (math.sqrt(total) + tiny)
+        for d in range(dim):
+            table[row, d] -= step * gradient[n, d]
+
+
+@njit(cache=True, nogil=True)
+def adam(table, mean, state, rows, gradient, scale, rate, decays, tiny, begin, end):  # type: ignore[no-untyped-def]
+    """Row-wise Adam of rows[begin:end] by gradient · scale; decays: β₁, β₂ and 1 − βᵗ of either."""
+    dim = table.shape[1]
+    first, second, first_left, second_left = decays
+    for n in range(begin, end):
+        row = rows[n]
+        squares = np.float32(0)
+        for d in range(dim):
+            squares += gradient[n, d] * gradient[n, d]
+        total = second * state[row] + (np.float32(1) - second) * (squares * scale * scale / np.float32(dim))
+        state[row] = total
+        step = rate / first_left / (math.sqrt(total / second_left) + tiny)
+        for d in range(dim):
+            own = first * mean[row, d] + (np.float32(1) - first) * (scale * gradient[n, d])
+            mean[row, d] = own
+            table[row, d] -= step * own
+
+
+@njit(cache=True, nogil=True)
+def ftrl(weight, z, squares, rows, gradient, alpha, beta, l1, l2, begin, end):  # type: ignore[no-untyped-def]
+    """FTRL-proximal of the weights rows[begin:end]; see `optim.ftrl`."""
+    for n in range(begin, end):
+        row, g = rows[n], gradient[n]
+        before = squares[row]
+        after = before + g * g
+        root = math.sqrt(after)
+        moved = z[row] + g - (root - math.sqrt(before)) / alpha * weight[row]
+        z[row], squares[row] = moved, after
+        if abs(moved) <= l1:
+            weight[row] = np.float32(0)
+        else:
+            weight[row] = -(moved - math.copysign(l1, moved)) / ((beta + root) / alpha + l2)

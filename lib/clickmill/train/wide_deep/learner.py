@@ -1,0 +1,282 @@
+"""What a step of training does: margins, gradients, their sums over ranks, and changed weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from clickmill.errors import ArtifactError, NonFiniteLossError
+from clickmill.nets.deep import Dropout
+from clickmill.nets.layout import ALIGNED
+from clickmill.nets.net import Net
+from clickmill.specs import WideDeepSpec
+from clickmill.train.wide_deep import kernels
+from clickmill.train.wide_deep.optim.dense import Adagrad, Adam
+from clickmill.train.wide_deep.optim.ftrl import Ftrl
+from clickmill.train.wide_deep.optim.rows import RowAdagrad, RowAdam
+from clickmill.train.wide_deep.sparse import Summed, TableSums, WideSums
+from clickmill.train.wide_deep.team import Team
+
+SUMS = 3
+"""Figures that are summed along with the gradients: Σ w·loss, Σ w, Σ w·label."""
+
+
+class Rows(Protocol):
+    """A batch, as the loader makes it; rows of weight 0 at its end count for nothing."""
+
+    @property
+    def whole(self) -> NDArray[np.int32]: ...
+    @property
+    def real(self) -> NDArray[np.float32]: ...
+    @property
+    def label(self) -> NDArray[np.float32]: ...
+    @property
+    def weight(self) -> NDArray[np.float32]: ...
+    @property
+    def sources(self) -> tuple[str, ...]: ...
+
+
+class Stepped(NamedTuple):
+    """What was seen of the batches of all ranks, before the step changed anything."""
+
+    loss_sum: float
+    """Σ w · log-loss of p_sampled."""
+    weight_sum: float
+    click_sum: float
+    """Σ w · label."""
+
+    @property
+    def loss(self) -> float:
+        return self.loss_sum / self.weight_sum if self.weight_sum else 0.0
+
+
+class _Deep(NamedTuple):
+    """A rank's own gradients of Σ w·loss."""
+
+    flat: Tensor
+    """Of all dense weights, and SUMS behind them."""
+    x: Tensor
+    """(b, width) of the deep part's input."""
+    margins: Tensor
+    """(b,)."""
+
+
+class Learner:
+    """One rank's end of a training: the network, what the optimisers know, and a step that all ranks make alike.
+
+    The gradient of Σ w·loss / Σ w over the batches of all ranks moves the deep part and the tables; FTRL is given
+    that of Σ w·loss. `net` lies on the device that it is trained on, and must not be moved afterwards.
+    """
+
+    def __init__(self, net: Net, spec: WideDeepSpec, team: Team) -> None:
+        self.net, self._spec, self._team = net, spec, team
+        self._device = net.intercept.device
+        self._names = [name for name, _ in net.named_parameters()]
+        self._dense = [parameter for _, parameter in net.named_parameters()]
+        self._weights = _flattened(self._dense)
+        tables = [net.embeddings.table(part) for part in net.layout.tables]
+        adam = spec.optimizer == "adam"
+        self._optimizer: Adagrad | Adam = Adam(self._weights) if adam else Adagrad(self._weights)
+        self._rows: list[RowAdagrad | RowAdam] = [(RowAdam if adam else RowAdagrad)(t, net.hands) for t in tables]
+        self._sums = [TableSums(part, net.hands, self._device) for part in net.layout.tables]
+        if net.wide is not None:
+            weight = net.wide.get_buffer("weight")
+            self._ftrl = Ftrl(weight, spec.ftrl, net.hands)
+            self._wide_sums = WideSums(len(weight), net.hands, self._device)
+        self._generator = torch.Generator(self._device)
+        for layer in net.modules():
+            if isinstance(layer, Dropout):
+                layer.generator = self._generator
+        self._memory: Tensor | None = None
+        self._last: tuple[Tensor, list[Summed], float] | None = None
+        self.seconds = dict.fromkeys(("forward", "backward", "communicate", "optimise"), 0.0)
+        """Of all steps so far. On a GPU what is queued is not waited for, and counts where it is."""
+
+    def step(self, batch: Rows, *, step: int) -> Stepped:
+        """One step of all ranks, `step` of the whole training. A rank without rows takes part.
+
+        Raises NonFiniteLossError, on all ranks alike, before anything is changed.
+        """
+        rows = _rows_that_count(batch.weight)
+        whole, real, label, weight = (
+            self._moved(part[:rows]) for part in (batch.whole, batch.real, batch.label, batch.weight)
+        )
+        self._seed(step)
+        self.net.train()
+        with self._timed("forward"):
+            inputs = self.net.inputs(whole, real, self._input(rows))
+            wide = None if self.net.wide is None else self.net.wide(whole, self.net.hands)
+        own = self._gradients(inputs.x, None if wide is None else wide[0], label, weight)
+        with self._timed("communicate"):
+            self._team.sum(own.flat)
+        seen = Stepped(*own.flat[-SUMS:].tolist())
+        if not np.isfinite(seen.loss_sum):
+            raise self._not_finite(inputs.x, own, batch, step)
+        found = [self._summed(sums(index, own.x)) for sums, index in zip(self._sums, inputs.found, strict=True)]
+        found += [] if wide is None else [self._summed(self._wide_sums(wide[1], own.margins))]
+        if seen.weight_sum:
+            with self._timed("optimise"):
+                self._apply(own.flat[:-SUMS], found, 1 / seen.weight_sum, step)
+        return seen
+
+    def margins(self, whole: NDArray[np.int32], real: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(b,) logits of p_sampled, dropout off."""
+        self.net.eval()
+        with torch.no_grad():
+            out: NDArray[np.float32] = self.net(self._moved(whole), self._moved(real)).cpu().numpy()
+        return out
+
+    def overfit(self, batch: Rows, *, steps: int = 200) -> list[float]:
+        """The loss of each of so many steps on the same rows: a network that learns ends near 0."""
+        return [self.step(batch, step=step).loss for step in range(steps)]
+
+    def gradient_norms(self) -> dict[str, float]:
+        """Of the last step, by group: each dense weight by its name, each table, the wide part."""
+        return {} if self._last is None else self._measured(*self._last)
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and what the optimisers know, by name; not copies. Enough to go on as if nothing had been."""
+        own = {f"net.{name}": tensor for name, tensor in self.net.tensors().items()}
+        return own | {f"{part}.{name}": t for part, one in self._parts() for name, t in one.state().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over the values of such a state. Raises ArtifactError where it is of another network."""
+        own = self.state()
+        wanted, found = ({name: (one.shape, one.dtype) for name, one in some.items()} for some in (own, state))
+        if wanted != found:
+            differ = sorted(name for name in {*own, *state} if wanted.get(name) != found.get(name))
+            raise ArtifactError(f"a training's state does not fit the network: {differ} differ")
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+
+    def start(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begins from a trained network's tensors (a warm start), the optimisers knowing nothing."""
+        self.net.load(tensors)
+        if self.net.wide is not None:
+            self._ftrl.start()
+
+    def rate(self, step: int) -> float:
+        """The deep part's learning rate at a step of the whole training, the first being 0."""
+        most = self._spec.learning_rate * (self._team.size if self._spec.scale_learning_rate else 1)
+        return most * min(1.0, (step + 1) / self._spec.warmup_steps) if self._spec.warmup_steps else most
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        yield "dense", self._optimizer
+        for part, rows in zip(self.net.layout.tables, self._rows, strict=True):
+            yield f"table_{part.dim}", rows
+        if self.net.wide is not None:
+            yield "ftrl", self._ftrl
+
+    def _gradients(self, x: Tensor, wide: Tensor | None, label: Tensor, weight: Tensor) -> _Deep:
+        x = x.detach().requires_grad_()
+        with self._timed("forward"), torch.enable_grad():
+            deep = self.net.margins(x)
+        margins = deep.detach() if wide is None else deep.detach() + wide
+        losses = functional.binary_cross_entropy_with_logits(margins, label, reduction="none")
+        sums = torch.stack([weight @ losses, weight.sum(), weight @ label])
+        by_margin = weight * (margins.sigmoid() - label)
+        with self._timed("backward"):
+            of_x, *of_dense = torch.autograd.grad(deep, [x, *self._dense], by_margin)
+            flat = torch.cat([*(one.reshape(-1) for one in of_dense), sums])
+        return _Deep(flat, of_x.contiguous(), by_margin)
+
+    def _summed(self, own: Summed) -> Summed:
+        with self._timed("communicate"):
+            return self._team.sum_sparse(*own)
+
+    def _apply(self, flat: Tensor, found: list[Summed], scale: float, step: int) -> None:
+        """Moves all weights; found: each table's sums, and the wide part's behind them."""
+        tables = found[: len(self._rows)]
+        self._last = (flat, found, scale)
+        if self._spec.clip_norm is not None:
+            length = sum(norm**2 for name, norm in self._measured(*self._last).items() if name != "wide") ** 0.5
+            scale *= min(1.0, self._spec.clip_norm / length) if length else 1.0
+        rate = self.rate(step)
+        self._optimizer.apply(flat * scale, rate)
+        for optimizer, (rows, gradient) in zip(self._rows, tables, strict=True):
+            optimizer.apply(rows, gradient, scale=scale, rate=rate)
+        if self.net.wide is not None:
+            self._ftrl.apply(*found[-1])
+
+    def _measured(self, flat: Tensor, found: list[Summed], scale: float) -> dict[str, float]:
+        """Each group's norm; the wide part's is of the sum, all others' of the mean."""
+        own = flat.split([one.numel() for one in self._dense])
+        norms = {name: scale * float(one.norm()) for name, one in zip(self._names, own, strict=True)}
+        for part, (_, gradient) in zip(self.net.layout.tables, found, strict=False):
+            norms[f"embeddings.table_{part.dim}"] = scale * self._length(gradient)
+        return norms | ({"wide": self._length(found[-1][1])} if self.net.wide is not None else {})
+
+    def _length(self, rows: Tensor) -> float:
+        if rows.device.type != "cpu":
+            return float(rows.norm())
+        parts = [(rows.numpy(), *ends) for ends in self.net.hands.ranges(len(rows))]
+        return float(sum(self.net.hands(kernels.squared, parts)) ** 0.5)
+
+    def _moved(self, part: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(part).to(self._device, non_blocking=True)
+
+    def _input(self, rows: int) -> Tensor:
+        """Memory for the deep part's input, the same for every batch that is no larger than one before."""
+        if self._memory is None or len(self._memory) < rows:
+            width = -(-self.net.layout.width // ALIGNED) * ALIGNED
+            self._memory = torch.zeros((rows, width), device=self._device)
+        return self._memory
+
+    def _seed(self, step: int) -> None:
+        if self._spec.dropout:
+            key = np.random.SeedSequence([self._spec.seed, self._team.rank, step]).generate_state(1, np.uint64)
+            self._generator.manual_seed(int(key[0]) >> 1)
+
+    def _not_finite(self, x: Tensor, own: _Deep, batch: Rows, step: int) -> NonFiniteLossError:
+        where = f"wide_deep: step {step}"
+        if own.margins.isfinite().all():
+            return NonFiniteLossError(f"{where}: the loss of another rank is not finite")
+        found = ", ".join(f"{name} {largest:.3g}" for name, largest in self._activations(x).items())
+        return NonFiniteLossError(
+            f"{where}: the loss is not finite on rank {self._team.rank}, in rows of {'; '.join(batch.sources)}. "
+            f"Largest activations: {found}. Try a lower learning_rate, or clip_norm"
+        )
+
+    def _activations(self, x: Tensor) -> dict[str, float]:
+        """The largest absolute value that each layer makes of the input."""
+        found = {"input": float(x.abs().max())}
+
+        def note(name: str) -> Any:
+            return lambda _layer, _given, made: found.__setitem__(name, float(made.abs().max()))
+
+        inner = [(n, m) for n, m in self.net.named_modules() if isinstance(m, nn.Linear | nn.LayerNorm)]
+        handles = [layer.register_forward_hook(note(name)) for name, layer in inner]
+        self._seed(0)
+        with torch.no_grad():
+            self.net.margins(x)
+        for handle in handles:
+            handle.remove()
+        return found
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[phase] += time.perf_counter() - begin
+
+
+def _flattened(parameters: list[nn.Parameter]) -> Tensor:
+    """One tensor that holds them all, which they become parts of."""
+    flat = torch.cat([one.detach().reshape(-1) for one in parameters])
+    for parameter, own in zip(parameters, flat.split([one.numel() for one in parameters]), strict=True):
+        parameter.data = own.view_as(parameter)
+    return flat
+
+
+def _rows_that_count(weight: NDArray[np.float32]) -> int:
+    """How many there are without those of weight 0 at the end."""
+    there = np.flatnonzero(weight)
+    return int(there[-1]) + 1 if len(there) else 0
