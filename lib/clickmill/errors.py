@@ -58,6 +58,10 @@ class NotEnoughRowGroupsError(PlatformError):
     """More ranks asked for than the pinned version has row groups to deal to them."""
 
 
+class WorldSizeError(PlatformError):
+    """Other ranks have come together than a training asks for."""
+
+
 # --- 3: the input is wrong ------------------------------------------------------------------
 
 
@@ -140,6 +144,10 @@ class RankError(ClickmillError):
 
 class NonFiniteLossError(ClickmillError):
     """The loss of a training became infinite or undefined; the message says where, and what was largest."""
+
+
+class PreflightError(ClickmillError):
+    """A network does not learn what it must be able to learn; see `--overfit-check`."""
 
 
 class ConflictError(ClickmillError):

@@ -10,13 +10,17 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from clickmill import errors
-from clickmill.errors import InputError, PlatformError, RankError
+from clickmill.errors import InputError, NonFiniteLossError, PlatformError, PreflightError, RankError
 
 SCHEMA = pa.schema([("rank", pa.int32()), ("kind", pa.string()), ("value", pa.string()), ("data", pa.binary())])
 DDL = "rank int, kind string, value string, data binary"
 BROKEN = "broken ring"
 _MARK = "clickmill rank failed: "
 _FAILED = re.compile(_MARK + r"(\{.*\})")
+
+
+OWN = InputError | PlatformError | NonFiniteLossError | PreflightError
+"""What a rank raises that says all there is to say."""
 
 
 class Row(NamedTuple):
@@ -59,21 +63,21 @@ class RankFailedError(Exception):
     @classmethod
     def of(cls, rank: int, error: BaseException) -> RankFailedError:
         """In a form that `raised_in` finds again in what Spark says of the task."""
-        return cls(_MARK + json.dumps(_said(rank, error)))
+        return cls(_MARK + json.dumps(said_of(rank, error)))
 
 
 def raised_in(text: str) -> Exception | None:
     """The error of the rank whose task failed, from Spark's account of it; None where it tells of none.
 
-    An InputError or PlatformError of ours comes back as itself (a retry cannot help), anything else as RankError.
+    An error of ours that says all comes back as itself, anything else as RankError.
     """
     found = _FAILED.search(text)
-    return _error(json.loads(found[1])) if found else None
+    return error_of(json.loads(found[1])) if found else None
 
 
 def broken(rank: int, error: BaseException) -> pa.RecordBatch:
     """That a neighbour left the ring: it has the error that matters, or was killed."""
-    return report(rank, BROKEN, value=_said(rank, error))
+    return report(rank, BROKEN, value=said_of(rank, error))
 
 
 def checked(rows: Iterable[Row]) -> list[Row]:
@@ -81,16 +85,18 @@ def checked(rows: Iterable[Row]) -> list[Row]:
     found = list(rows)
     told = [row for row in found if row.kind == BROKEN]
     if told:
-        raise _error(told[0].value)
+        raise error_of(told[0].value)
     return found
 
 
-def _said(rank: int, error: BaseException) -> dict[str, Any]:
+def said_of(rank: int, error: BaseException) -> dict[str, Any]:
+    """What a rank says of an error."""
     return {"rank": rank, "name": type(error).__name__, "text": str(error).strip() or type(error).__name__}
 
 
-def _error(said: Mapping[str, Any]) -> Exception:
+def error_of(said: Mapping[str, Any]) -> Exception:
+    """The error that a rank tells of: one of ours that says all that there is to say as itself, or RankError."""
     kind = getattr(errors, said["name"], None)
-    if isinstance(kind, type) and issubclass(kind, InputError | PlatformError):
+    if isinstance(kind, type) and issubclass(kind, OWN):
         return kind(said["text"])
     return RankError(f"rank {said['rank']} failed: {said['name']}: {said['text']}")

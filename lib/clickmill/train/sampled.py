@@ -58,13 +58,20 @@ def keep_rate_of(
 
     rates: those of this rank's rows. label, weight: (n,).
     """
-    found = np.unique(gather_uneven(ring, np.array(rates, np.float64))).tolist()
+    kept = label == 0
+    return keep_rate_from(rates, (float(kept.sum()), float(weight[kept].sum())), ring, correction)
+
+
+def keep_rate_from(
+    rates: Iterable[float], kept: tuple[float, float], ring: Ring, correction: Literal["prior", "weight"]
+) -> float:
+    """As `keep_rate_of`, from how many non-clicks this rank has, and what they weigh."""
+    found = np.unique(gather_uneven(ring, np.array(list(rates), np.float64))).tolist()
     if not found or correction == "prior":
         return single_keep_rate(found) if found else 1.0  # no rows at all: told by `require_both_labels`
     if not all(0 < rate <= 1 for rate in found):
         raise KeepRateError(f"keep rates must lie in (0, 1], found {found}")
-    kept = label == 0
-    number, total = ring.sum(np.array([kept.sum(), weight[kept].sum()], np.float64))
+    number, total = ring.sum(np.array(kept, np.float64))
     return float(found[0]) if len(found) == 1 else float(number / total)
 
 

@@ -23,7 +23,7 @@ from clickmill.train.wide_deep.optim.dense import Adagrad, Adam
 from clickmill.train.wide_deep.optim.ftrl import Ftrl
 from clickmill.train.wide_deep.optim.rows import RowAdagrad, RowAdam
 from clickmill.train.wide_deep.sparse import Summed, TableSums, WideSums
-from clickmill.train.wide_deep.team import Team
+from clickmill.train.wide_deep.team import BrokenTeamError, Team
 
 SUMS = 3
 """Figures that are summed along with the gradients: Σ w·loss, Σ w, Σ w·label."""
@@ -103,7 +103,7 @@ class Learner:
     def step(self, batch: Rows, *, step: int) -> Stepped:
         """One step of all ranks, `step` of the whole training. A rank without rows takes part.
 
-        Raises NonFiniteLossError, on all ranks alike, before anything is changed.
+        Raises NonFiniteLossError, and BrokenTeamError on the other ranks, before anything is changed.
         """
         rows = _rows_that_count(batch.weight)
         whole, real, label, weight = (
@@ -235,10 +235,10 @@ class Learner:
             key = np.random.SeedSequence([self._spec.seed, self._team.rank, step]).generate_state(1, np.uint64)
             self._generator.manual_seed(int(key[0]) >> 1)
 
-    def _not_finite(self, x: Tensor, own: _Deep, batch: Rows, step: int) -> NonFiniteLossError:
+    def _not_finite(self, x: Tensor, own: _Deep, batch: Rows, step: int) -> Exception:
         where = f"wide_deep: step {step}"
         if own.margins.isfinite().all():
-            return NonFiniteLossError(f"{where}: the loss of another rank is not finite")
+            return BrokenTeamError(f"{where}: the loss of another rank is not finite")
         found = ", ".join(f"{name} {largest:.3g}" for name, largest in self._activations(x).items())
         return NonFiniteLossError(
             f"{where}: the loss is not finite on rank {self._team.rank}, in rows of {'; '.join(batch.sources)}. "

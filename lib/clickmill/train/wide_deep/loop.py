@@ -1,0 +1,378 @@
+"""Epochs of steps, looks at validation time, checkpoints: how one rank trains with the others. No Spark."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clickmill.errors import NoRowsError, PreflightError
+from clickmill.loader import Batch, Columns, Loader
+from clickmill.nets.net import net_of
+from clickmill.nets.standard import standard_of
+from clickmill.train import watch
+from clickmill.train.clock import Clock
+from clickmill.train.sampled import normalized
+from clickmill.train.wide_deep.checkpoint import Checkpoints
+from clickmill.train.wide_deep.first_pass import Known, TeamRing, known
+from clickmill.train.wide_deep.learner import Learner
+from clickmill.train.wide_deep.task import CHECKPOINTS, FIGURES, NETWORK, RESULT, Task
+from clickmill.train.wide_deep.team import Team
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OVERFIT_ROWS, OVERFIT_STEPS, OVERFIT_SHARE = 32, 200, 0.05
+"""So many clicks and non-clicks are learned by heart in so many steps: their loss must fall to such a share."""
+
+
+@dataclass
+class Progress:
+    """How far a training is. What a checkpoint holds beside tensors; the same on every rank."""
+
+    known: Known
+    epoch: int = 0
+    step: int = 0
+    """The next of the epoch."""
+    steps: int = 0
+    """Made, of all epochs."""
+    loss: tuple[float, float] = (0.0, 0.0)
+    """Σ w·loss and Σ w of the steps since the last look."""
+    first_loss: float | None = None
+    history: list[tuple[int, float, float | None, float | None]] = field(default_factory=list)
+    """Of each look: steps made, mean loss of the steps before it, log-loss of validation time, its NE."""
+    validated: tuple[int, int] = (0, 0)
+    """Rows and clicks of validation time."""
+    best: int | None = None
+    """Steps made at the best look."""
+    least: float = math.inf
+    """Its log-loss."""
+    patient: int = 0
+    """Looks since."""
+    stopped: str | None = None
+    """Why there are no more steps."""
+    sent: int = 0
+    """Bytes of tensors that the first rank handed over in steps."""
+    norms: dict[str, float] = field(default_factory=dict)
+    """Of the gradients at the last look, by group of parameters."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"least": None if math.isinf(self.least) else self.least}
+
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> Progress:
+        first = found["known"]
+        own = found | {
+            "known": Known(**first | {"moments": tuple(tuple(one) for one in first["moments"])}),
+            "loss": tuple(found["loss"]),
+            "history": [tuple(look) for look in found["history"]],
+            "validated": tuple(found["validated"]),
+            "least": math.inf if found["least"] is None else found["least"],
+        }
+        return cls(**own)
+
+
+def fit(task: Task, team: Team, device: str = "cpu") -> None:
+    """Trains, and leaves the result in the task's folder; goes on from the checkpoint that is there.
+
+    Raises NoRowsError, DegenerateLabelsError, KeepRateError, InputError and MissingColumnsError for data that
+    cannot be trained on, NotEnoughRowGroupsError, NonFiniteLossError, BrokenTeamError.
+    """
+    if not task.validation and task.spec.patience is not None:
+        raise NoRowsError(
+            "wide_deep: validation time, which tells when to stop, has no rows: build features for these days, or "
+            "set patience: null"
+        )
+    training = _Training(task, team, device)
+    if task.overfit_check:
+        training.overfit()
+    else:
+        training.run()
+
+
+class _Training:
+    """One rank's."""
+
+    def __init__(self, task: Task, team: Team, device: str) -> None:
+        spec, layout = task.spec, task.layout
+        self._task, self._spec, self._team = task, spec, team
+        self._say, self._clock = watch.teller(task.address, team.rank), Clock()
+        self._checkpoints = Checkpoints(Path(task.folder) / CHECKPOINTS, spec.keep_checkpoints)
+        found = self._checkpoints.latest() if team.rank == 0 else None
+        state = _shared(team, None if found is None else found[1])
+        weight = "weight" if spec.correction == "weight" else None
+        self._loader = Loader(
+            task.training,
+            Columns(layout.whole, layout.numbers, weight=weight),
+            batch_rows=spec.batch_rows,
+            seed=spec.seed,
+            rank=team.rank,
+            size=team.size,
+        )
+        if state is None:
+            self._tell("looks over the training rows")
+            first = known(task.training, layout.numbers, team, correction=spec.correction)
+            self._progress = Progress(first)
+        else:
+            self._progress = Progress.of(state)
+            self._tell(f"goes on after step {self._progress.steps}, where an earlier run stopped")
+        self._resumed = self._progress.steps
+        self._clock.done("count")
+        self._learner = self._new_learner(device)
+        self._give(found[0] if found is not None else None)
+        self._clock.done("start")
+        self._begun = time.perf_counter()
+
+    @property
+    def _shift(self) -> float:
+        """From the margins of p_sampled to those of p."""
+        return 0.0 if self._spec.correction == "weight" else math.log(self._progress.known.keep_rate)
+
+    def _new_learner(self, device: str) -> Learner:
+        import torch
+
+        first = self._progress.known
+        intercept = math.log(first.base_rate / (1 - first.base_rate))
+        standard = standard_of(first.moments)
+        net = net_of(self._spec, self._task.layout, standard, intercept, threads=torch.get_num_threads())
+        learner = Learner(net.to(device), self._spec, self._team)
+        if self._task.start is not None:
+            learner.start(_warm(self._task, self._shift))
+        return learner
+
+    def _give(self, found: dict[str, Tensor] | None) -> None:
+        """Has all ranks hold what rank 0 found, or else what it begins with."""
+        import torch
+
+        own = self._learner.state() if found is None else found
+        if self._team.rank:
+            own = {name: torch.empty_like(tensor) for name, tensor in self._learner.state().items()}
+        if found is not None or self._team.size > 1:
+            for name in sorted(own):
+                own[name] = own[name].contiguous()
+                self._team.broadcast(own[name])
+            self._learner.load(own)
+
+    def run(self) -> None:
+        progress, spec = self._progress, self._spec
+        while progress.stopped is None:
+            for batch in self._batches():
+                self._step(batch)
+                ends = progress.step == self._loader.steps
+                if ends:
+                    progress.epoch, progress.step = progress.epoch + 1, 0
+                if ends or (spec.validate_steps is not None and progress.steps % spec.validate_steps == 0):
+                    self._look()
+                if ends or progress.stopped is not None or progress.steps % spec.checkpoint_steps == 0:
+                    self._save()
+                if progress.stopped is not None:
+                    break
+        self._finish()
+
+    def _batches(self) -> Iterator[Batch]:
+        """What is left of the epoch; waiting for rows is told apart."""
+        for batch in self._loader.epoch(self._progress.epoch, first=self._progress.step):
+            self._clock.done("read")
+            yield batch
+
+    def _step(self, batch: Batch) -> None:
+        progress, sent = self._progress, self._team.bytes_sent
+        done = self._learner.step(batch, step=progress.steps)
+        progress.sent += self._team.bytes_sent - sent
+        progress.loss = (progress.loss[0] + done.loss_sum, progress.loss[1] + done.weight_sum)
+        progress.step, progress.steps = progress.step + 1, progress.steps + 1
+        if progress.first_loss is None:
+            progress.first_loss = done.loss_sum / done.weight_sum
+        self._clock.done("step")
+        self._tell_step(done.loss_sum / done.weight_sum)
+
+    def _look(self) -> None:
+        """Judges validation time, keeps the best weights, and says whether training ends."""
+        progress, spec = self._progress, self._spec
+        loss, rows, clicks = self._validated()
+        progress.validated = (rows, clicks)
+        ne = normalized(loss, clicks / rows) if rows else None
+        mean = progress.loss[0] / progress.loss[1] if progress.loss[1] else math.nan
+        progress.history.append((progress.steps, mean, loss if rows else None, ne))
+        progress.loss, progress.norms = (0.0, 0.0), self._learner.gradient_norms()
+        if rows and loss < progress.least:
+            progress.least, progress.best, progress.patient = loss, progress.steps, 0
+            if self._team.rank == 0:
+                self._checkpoints.save_best(self._learner.net.tensors(), steps=progress.steps)
+        else:
+            progress.patient += 1
+        if spec.patience is not None and progress.patient >= spec.patience:
+            progress.stopped = "validation loss"
+        elif progress.epoch == spec.epochs:
+            progress.stopped = "epochs"
+        self._clock.done("validate")
+
+    def _validated(self) -> tuple[float, int, int]:
+        """Mean log-loss of p on validation time, its rows and clicks, of all ranks' shares of the row groups."""
+        own = self._task.validation[self._team.rank :: self._team.size]
+        sums = np.zeros(3)
+        if own:
+            columns = Columns(self._task.layout.whole, self._task.layout.numbers)
+            loader = Loader(own, columns, batch_rows=self._spec.batch_rows, seed=self._spec.seed)
+            for batch in loader.epoch(0):
+                margins = self._learner.margins(batch.whole, batch.real)[: batch.rows].astype(np.float64)
+                label = batch.label[: batch.rows].astype(np.float64)
+                margins += self._shift
+                sums += (float(np.sum(np.logaddexp(0, margins) - label * margins)), batch.rows, label.sum())
+        loss, rows, clicks = TeamRing(self._team).sum(sums)
+        return float(loss / max(rows, 1)), int(rows), int(clicks)
+
+    def _save(self) -> None:
+        if self._team.rank == 0:
+            progress = self._progress
+            self._checkpoints.save(
+                self._learner.state(), progress.to_dict(), steps=progress.steps, best=progress.best
+            )
+        self._clock.done("checkpoint")
+
+    def _finish(self) -> None:
+        """Rank 0 leaves the best weights and the figures; all know when they are there."""
+        if self._team.rank == 0:
+            best = self._progress.best
+            weights = None if best is None else self._checkpoints.best(best).read_bytes()
+            _leave(Path(self._task.folder), weights or _packed(self._learner.net.tensors()), self._figures())
+        TeamRing(self._team).sum(np.zeros(1))
+
+    def _figures(self) -> dict[str, Any]:
+        progress, spec, first = self._progress, self._spec, self._progress.known
+        best = progress.steps if progress.best is None else progress.best
+        look = next(one for one in progress.history if one[0] == best)
+        rows, clicks = progress.validated
+        seconds = self._clock.seconds | {name: round(one, 4) for name, one in self._learner.seconds.items()}
+        made, training = progress.steps - self._resumed, seconds.get("read", 0.0) + seconds.get("step", 0.0)
+        rate = first.base_rate
+        return {
+            "rows": first.rows,
+            "clicks": first.clicks,
+            "base_rate": rate,
+            "keep_rate": first.keep_rate,
+            "ranks": self._team.size,
+            "launcher": spec.launcher,
+            "epochs": progress.epoch,
+            "steps": progress.steps,
+            "best_step": best,
+            "stopped": progress.stopped,
+            "stops_early": spec.patience is not None,
+            "first_log_loss": progress.first_loss,
+            "base_entropy": -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate)),
+            "train_log_loss": look[1],
+            "train_ne": normalized(look[1], rate),
+            "validation_rows": rows,
+            "validation_clicks": clicks,
+            "validation_log_loss": look[2],
+            "validation_ne": look[3],
+            "history": [list(one) for one in progress.history],
+            "bytes_per_step": round(progress.sent / progress.steps),
+            "rows_per_second": round(made * first.rows / self._loader.steps / training) if made else None,
+            "seconds": seconds,
+            "gradient_norms": progress.norms,
+            "resumed_from": self._resumed,
+        }
+
+    def overfit(self) -> None:
+        """Raises PreflightError unless a few rows are learned by heart and every part of the network learns."""
+        spec = self._spec
+        batch = _few(next(iter(self._loader.epoch(0))), OVERFIT_ROWS)
+        losses = self._learner.overfit(batch, steps=OVERFIT_STEPS)
+        norms = self._learner.gradient_norms()
+        idle = sorted(name for name, norm in norms.items() if not norm > 0)
+        if idle:
+            raise PreflightError(f"overfit check: no gradient reaches {', '.join(idle)}")
+        if not losses[-1] < OVERFIT_SHARE * losses[0]:
+            raise PreflightError(
+                f"overfit check: in {OVERFIT_STEPS} steps the loss of {2 * OVERFIT_ROWS} rows fell from "
+                f"{losses[0]:.4f} to {losses[-1]:.4f}, and should be near 0: learning_rate {spec.learning_rate}, "
+                "clip_norm, dropout or ftrl hold it back"
+            )
+        said = {"first": losses[0], "last": losses[-1], "steps": OVERFIT_STEPS, "gradient_norms": norms}
+        if self._team.rank == 0:
+            _leave(Path(self._task.folder), None, {"overfit": said})
+
+    def _tell(self, line: str) -> None:
+        if self._say is not None:
+            self._say(line)
+
+    def _tell_step(self, loss: float) -> None:
+        if self._say is None:
+            return
+        progress, first = self._progress, self._progress.known
+        made, seconds = progress.steps - self._resumed, time.perf_counter() - self._begun
+        left = (self._spec.epochs * self._loader.steps - progress.steps) * seconds / made
+        rows = made * first.rows / self._loader.steps
+        ne = normalized(loss, first.base_rate)
+        seen = f", {progress.history[-1][2]:.6f} in validation" if progress.best is not None else ""
+        self._say(
+            f"epoch {progress.epoch + 1} of {self._spec.epochs}, step {progress.step} of {self._loader.steps}: "
+            f"log-loss {loss:.6f} in training{seen}, NE {ne:.4f}, {rows / seconds:,.0f} rows/s, "
+            f"{progress.sent / progress.steps / 2**20:.2f} MB a step between ranks, {left:.0f} s left"
+        )
+
+
+def _shared(team: Team, value: Any) -> Any:
+    """What rank 0 has, as anything that JSON holds."""
+    import torch
+
+    content = json.dumps(value).encode()
+    length = torch.tensor([len(content)])
+    team.broadcast(length)
+    sent = torch.zeros(int(length), dtype=torch.uint8)
+    if team.rank == 0:
+        sent = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    team.broadcast(sent)
+    return json.loads(bytes(sent.numpy()))
+
+
+def _warm(task: Task, shift: float) -> dict[str, Tensor]:
+    """The tensors of a warm start, their margins moved to this sample's keep rate."""
+    from safetensors.torch import load_file
+
+    assert task.start is not None
+    tensors = load_file(task.start)
+    if task.start_keep_rate is not None:
+        tensors["intercept"] = tensors["intercept"] + (math.log(task.start_keep_rate) - shift)
+    return dict(tensors)
+
+
+def _few(batch: Batch, number: int) -> Batch:
+    """At most so many clicks and so many non-clicks of a batch, each of weight 1."""
+    own = np.arange(batch.rows)
+    places = np.concatenate([own[batch.label[: batch.rows] == label][:number] for label in (0, 1)])
+    return batch._replace(
+        whole=batch.whole[places],
+        real=batch.real[places],
+        label=batch.label[places],
+        weight=np.ones(len(places), np.float32),
+        rows=len(places),
+    )
+
+
+def _packed(tensors: dict[str, Tensor]) -> bytes:
+    from safetensors.torch import save
+
+    return bytes(save(tensors))
+
+
+def _leave(folder: Path, network: bytes | None, figures: dict[str, Any]) -> None:
+    """The result: written aside and renamed."""
+    aside = folder / f".{RESULT}-{secrets.token_hex(4)}"
+    aside.mkdir()
+    if network is not None:
+        (aside / NETWORK).write_bytes(network)
+    (aside / FIGURES).write_text(json.dumps(figures), encoding="utf-8")
+    place = folder / RESULT
+    if place.exists():
+        shutil.rmtree(place)
+    aside.rename(place)
