@@ -1,0 +1,228 @@
+"""Ranks as real processes: every launcher trains the same, whoever is killed is named, and a rerun goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+import trained
+from safetensors.numpy import load_file
+
+from clickmill.errors import InputError, PlatformError, RankError, WorldSizeError
+from clickmill.train.wide_deep import launch as launching
+from clickmill.train.wide_deep import words
+from clickmill.train.wide_deep.launch import is_here, launch
+from clickmill.train.wide_deep.task import CHECKPOINTS, NETWORK, RESULT, TASK, Task
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+NEEDS_HOROVOD = pytest.mark.skipif(find_spec("horovod") is None, reason="horovod is not installed (make deep)")
+HOROVOD = pytest.param("horovod", marks=NEEDS_HOROVOD)
+SOON_S = 60
+LONG = 60_000
+"""Rows of a training that is not over before it can be killed."""
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """A training of a few steps; a folder with a space in its name."""
+    return trained.task(tmp_path_factory.mktemp("short") / "with space")
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    return trained.task(tmp_path_factory.mktemp("long"), number=LONG)
+
+
+@pytest.fixture(scope="module")
+def by_torch(short: Task) -> tuple[dict[str, Any], Task]:
+    task = trained.again(short, "by-torchrun", launcher="torchrun", ranks=2)
+    return launch(task), task
+
+
+def network(task: Task) -> dict[str, np.ndarray[Any, Any]]:
+    return load_file(Path(task.folder) / RESULT / NETWORK)
+
+
+def furthest(one: Task, other: Task) -> float:
+    """The largest difference of two networks' weights."""
+    a, b = network(one), network(other)
+    assert a.keys() == b.keys()
+    return max(float(np.abs(a[name].astype(np.float64) - b[name]).max()) for name in a)
+
+
+def wait_for(ready: Any, what: str) -> None:
+    end = time.monotonic() + 5 * SOON_S
+    while not ready():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+
+
+def reached(task: Task, steps: int) -> bool:
+    place = Path(task.folder) / CHECKPOINTS / "latest"
+    return place.exists() and int(place.read_text()) >= steps
+
+
+@NEEDS_HOROVOD
+def test_horovod_on_hosts_trains_as_torchrun_does(by_torch: tuple[dict[str, Any], Task]) -> None:
+    figures, other = by_torch
+    task = trained.again(other, "by-horovodrun", launcher="horovod", hosts="localhost:2")
+    found = launch(task)
+    assert furthest(task, other) <= 1e-6
+    assert found["history"] == pytest.approx(figures["history"], abs=1e-6)
+
+
+@NEEDS_HOROVOD
+def test_horovod_in_spark_trains_as_torchrun_does(
+    by_torch: tuple[dict[str, Any], Task], spark: SparkSession
+) -> None:
+    _, other = by_torch
+    task = trained.again(other, "in-spark", launcher="horovod")
+    before = signal.getsignal(signal.SIGINT)
+    launch(task, spark=spark)
+    assert furthest(task, other) <= 1e-6
+    assert signal.getsignal(signal.SIGINT) is before  # (Horovod takes it, and it is given back)
+
+
+def test_figures_say_what_was_trained(by_torch: tuple[dict[str, Any], Task]) -> None:
+    figures, _ = by_torch
+    assert figures["rows"] == 6000
+    assert figures["ranks"] == 2
+    assert figures["steps"] == 2 * 12  # (3000 rows of a rank, 256 a step)
+    assert figures["bytes_per_step"] > 0
+    assert figures["validation_log_loss"] == min(look[2] for look in figures["history"])
+    assert all(norm > 0 for norm in figures["gradient_norms"].values())
+
+
+KILLS = [
+    ("local", 1, 0),
+    ("torchrun", 2, 1),
+    pytest.param("torchrun", 2, 0, marks=pytest.mark.slow),
+    pytest.param("horovod", 2, 0, marks=NEEDS_HOROVOD),
+    pytest.param("horovod", 2, 1, marks=[NEEDS_HOROVOD, pytest.mark.slow]),
+]
+
+
+@pytest.mark.parametrize(("launcher", "ranks", "killed"), KILLS)
+def test_a_killed_rank_is_named_and_a_rerun_ends_as_if_nothing_had_been(
+    long: Task, launcher: str, ranks: int, killed: int
+) -> None:
+    name = f"{launcher}-{killed}"
+    whole = trained.again(long, f"{name}-whole", launcher=launcher, ranks=ranks, epochs=1)
+    cut = trained.again(whole, f"{name}-cut")
+    moment: list[float] = []
+
+    def kill() -> None:
+        wait_for(lambda: reached(cut, 8), "no checkpoint")
+        (word,) = [one for one in words.heard(cut.folder) if one["rank"] == killed]
+        os.kill(word["process"][0], signal.SIGKILL)
+        moment.append(time.monotonic())
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(RankError, match=rf"^rank {killed} \(process \d+ on .*\) was killed"):
+        launch(cut)
+    assert time.monotonic() - moment[0] < SOON_S
+    killer.join()
+    assert not any(psutil.pid_exists(word["process"][0]) for word in words.heard(cut.folder))
+    figures = launch(cut)
+    assert figures["resumed_from"] >= 8
+    launch(whole)
+    assert furthest(whole, cut) <= (0.0 if ranks == 1 else 1e-6)
+
+
+@pytest.mark.slow
+@NEEDS_HOROVOD
+def test_a_rank_that_spark_started_is_named_when_it_is_killed(long: Task, spark: SparkSession) -> None:
+    task = trained.again(long, "spark-killed", launcher="horovod", ranks=2, epochs=50)
+
+    def kill() -> None:
+        wait_for(lambda: reached(task, 8), "no checkpoint")
+        os.kill(words.heard(task.folder)[1]["process"][0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(RankError, match=r"^rank 1 .*was killed"):
+        launch(task, spark=spark)
+    killer.join()
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", HOROVOD])
+def test_no_rank_outlives_the_driver(long: Task, launcher: str) -> None:
+    task = trained.again(long, f"driver-of-{launcher}", launcher=launcher, ranks=2, epochs=1000)
+    code = (
+        "import sys; from clickmill.train.wide_deep.launch import launch; "
+        "from clickmill.train.wide_deep.task import Task; launch(Task.load(sys.argv[1]))"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code, str(task.save())])
+    wait_for(lambda: reached(task, 4), "no checkpoint")
+    pids = [word["process"][0] for word in words.heard(task.folder)]
+    assert len(pids) == 2
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: not any(map(psutil.pid_exists, pids)), f"of {pids} some are still there")
+
+
+def test_the_rank_that_meets_a_wrong_label_is_heard_not_its_neighbour(tmp_path: Path) -> None:
+    task = trained.task(tmp_path, launcher="torchrun", ranks=2)
+    table = trained.rows(3000, seed=1, sampled=True)
+    label = table["label"].to_numpy().copy()
+    label[1500] = 2
+    place = table.schema.get_field_index("label")
+    wrong = trained.pieces(tmp_path / "wrong", table.set_column(place, "label", pa.array(label)))
+    with pytest.raises(InputError, match=r"wrong.*\.parquet, row group 1: a label is neither 0 nor 1"):
+        launch(replace(task, training=wrong))
+
+
+def test_world_sizes_that_disagree_are_an_error_by_name(short: Task) -> None:
+    task = trained.again(short, "two-asked", launcher="torchrun", ranks=2)
+    worker = [sys.executable, "-m", launching.WORKER, str(task.save()), "--team", "alone"]
+    assert subprocess.run(worker, capture_output=True, check=False).returncode == 1
+    reason = words.verdict(task.folder)
+    assert isinstance(reason, WorldSizeError)
+    assert "by 2 ranks, and 1 were started" in str(reason)
+
+
+def test_what_a_launcher_says_is_told_where_no_rank_came(short: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "WORKER", "clickmill.no_such_module")
+    task = trained.again(short, "nobody", launcher="local")
+    with pytest.raises(RankError, match=r"0 of 1 ranks had come: .*no_such_module"):
+        launch(task)
+
+
+def test_a_package_that_is_not_there_is_said_with_what_installs_it(
+    short: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(PlatformError, match="horovod is not installed: `make deep`"):
+        launch(trained.again(short, "no-horovod", launcher="horovod", ranks=2))
+
+
+def test_hosts_that_are_this_machine_are_known() -> None:
+    assert is_here(f"localhost:2,127.0.0.1:1,{socket.gethostname()}:4")
+    assert not is_here("localhost:1,elsewhere:1")
+
+
+def test_the_task_comes_back_from_its_file(short: Task) -> None:
+    place = short.save()
+    assert place.name == TASK
+    found = Task.load(place)
+    assert found.spec == short.spec
+    assert found.layout == short.layout
+    assert found.validation[0].rows == short.validation[0].rows
+    assert json.loads(place.read_text())["folder"] == short.folder

@@ -1,0 +1,59 @@
+"""Checkpoints: whole or not there, the newest that was pointed to, the last few kept, the best weights as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (make deep)")
+
+from clickmill.train.wide_deep.checkpoint import LATEST, Checkpoints  # noqa: E402
+
+
+def save(some: Checkpoints, steps: int, best: int | None = None) -> None:
+    some.save({"weight": torch.full((3,), float(steps))}, {"steps": steps}, steps=steps, best=best)
+
+
+def steps_of(some: Checkpoints) -> int:
+    found = some.latest()
+    assert found is not None
+    tensors, state = found
+    assert tensors["weight"].tolist() == [float(state["steps"])] * 3
+    return int(state["steps"])
+
+
+def test_there_is_none_before_the_first(tmp_path: Path) -> None:
+    assert Checkpoints(tmp_path / "not there", 2).latest() is None
+
+
+def test_the_newest_comes_back_and_so_many_are_kept(tmp_path: Path) -> None:
+    some = Checkpoints(tmp_path, 2)
+    for steps in (5, 10, 15):
+        save(some, steps)
+    assert steps_of(some) == 15
+    assert sorted(place.name for place in tmp_path.glob("[0-9]*")) == ["0000000010", "0000000015"]
+
+
+def test_what_a_killed_run_left_half_written_is_not_gone_on_from(tmp_path: Path) -> None:
+    some = Checkpoints(tmp_path, 2)
+    save(some, 5)
+    (tmp_path / ".0000000010-abcd").mkdir()
+    (tmp_path / ".0000000010-abcd" / "state.safetensors").write_bytes(b"half")
+    (tmp_path / f"{LATEST}.part").write_text("00000000")
+    assert steps_of(some) == 5
+    (tmp_path / ".0000000010-abcd").rename(tmp_path / "0000000010")  # (renamed, but not yet pointed to)
+    assert steps_of(some) == 5
+    save(some, 10)
+    assert steps_of(some) == 10
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_best_weights_stay_as_long_as_a_checkpoint_names_them(tmp_path: Path) -> None:
+    some = Checkpoints(tmp_path, 2)
+    for steps, best in ((5, 5), (10, 5), (15, 15), (20, 15)):
+        if best == steps:
+            some.save_best({"weight": torch.zeros(1)}, steps=steps)
+        save(some, steps, best)
+        assert some.best(best).exists()
+    assert [place.name for place in tmp_path.glob("best-*")] == [some.best(15).name]
