@@ -105,7 +105,7 @@ def saved(folder: str, asked: argparse.Namespace, numbers: int, slots: int) -> M
     arrays = {
         f"{column}.{name}": array for column, one in snapshots.items() for name, array in one._asdict().items()
     }
-    return artifact.load(artifact.save(folder, card, arrays, booster=fitted.booster).path)
+    return artifact.load(artifact.save(folder, card, arrays, further=fitted.booster).path)
 
 
 def timed(model: Model, rows: pa.RecordBatch) -> float:

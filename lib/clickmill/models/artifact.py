@@ -1,5 +1,5 @@
-"""Model artifacts: `<root>/<model_id>/<digest of content>/` with `model.json`, plain arrays in `weights.npz` and,
-of trees, XGBoost's own `trees.ubj`. No pickle.
+"""Model artifacts: `<root>/<model_id>/<digest of content>/` with `model.json`, plain arrays in `weights.npz`, and
+what its kind adds: of trees XGBoost's own `trees.ubj`, of networks `network.safetensors`. No pickle.
 
 Written aside and renamed, so that a folder is whole or not there; a folder that is there is never
 overwritten, since its name is its content.
@@ -27,11 +27,13 @@ from clickmill.errors import ArtifactError, KeepRateError
 from clickmill.models.card import Card
 from clickmill.models.logreg import LogregModel
 from clickmill.models.trees_logreg import TreesLogregModel
+from clickmill.models.wide_deep import WideDeepModel
 from clickmill.models.xgboost import XgboostModel
 
 CARD = "model.json"
 WEIGHTS = "weights.npz"
 TREES = "trees.ubj"
+NETWORK = "network.safetensors"
 
 
 class Model(Protocol):
@@ -69,18 +71,22 @@ KINDS: dict[str, Callable[[Card, Arrays, bytes | None], Model]] = {
     "logreg": LogregModel.from_files,
     "xgboost": XgboostModel.from_files,
     "trees_logreg": TreesLogregModel.from_files,
+    "wide_deep": WideDeepModel.from_files,
 }
+FURTHER = {"xgboost": TREES, "trees_logreg": TREES, "wide_deep": NETWORK}
+"""The file beside the arrays that a kind of model has."""
 
 
-def save(root: str, card: Card, arrays: Arrays, *, booster: bytes | None = None) -> Saved:
-    """Writes card, arrays and trees under `<root>/<card.model_id>/<digest>/`.
+def save(root: str, card: Card, arrays: Arrays, *, further: bytes | None = None) -> Saved:
+    """Writes card, arrays and the content of the kind's `FURTHER` file under `<root>/<card.model_id>/<digest>/`.
 
     Raises ArtifactError outside the root.
     """
-    text = json.dumps(card.model_dump(mode="json"), indent=1, sort_keys=True).encode() + b"\n"
+    said = card.model_dump(mode="json", exclude={"layout"} if card.layout is None else None)
+    text = json.dumps(said, indent=1, sort_keys=True).encode() + b"\n"
     files = {CARD: text, WEIGHTS: _npz(arrays)}
-    if booster is not None:
-        files[TREES] = booster
+    if further is not None:
+        files[FURTHER[card.kind]] = further
     digest = _digest(files)
     base = Path(root)
     folder = base / card.model_id / digest
@@ -109,8 +115,7 @@ def load(path: str | Path) -> Model:
     folder = Path(path)
     try:
         files = {name: (folder / name).read_bytes() for name in (CARD, WEIGHTS)}
-        if (folder / TREES).exists():
-            files[TREES] = (folder / TREES).read_bytes()
+        files |= {name: (folder / name).read_bytes() for name in (TREES, NETWORK) if (folder / name).exists()}
     except OSError as error:
         raise ArtifactError(f"{folder}: there is no artifact: {error}") from None
     if _digest(files) != folder.name:
@@ -123,7 +128,7 @@ def load(path: str | Path) -> Model:
         raise KeepRateError(f"{folder}: the model does not know its keep rate, so that its p cannot be corrected")
     if card.kind not in KINDS:
         raise ArtifactError(f"{folder / CARD}: kind {card.kind!r} is not known; known are {sorted(KINDS)}")
-    return KINDS[card.kind](card, _arrays(folder, files[WEIGHTS]), files.get(TREES))
+    return KINDS[card.kind](card, _arrays(folder, files[WEIGHTS]), files.get(FURTHER.get(card.kind, "")))
 
 
 def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:

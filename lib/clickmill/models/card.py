@@ -38,5 +38,7 @@ class Card(BaseModel):
     encodings: dict[str, Any] | None = None
     """How values are encoded, of models that eat encodings: period, window, lag (in periods), strength, and
     `as_of`, the time before which the artifact's own counts were made."""
+    layout: dict[str, Any] | None = None
+    """Columns and tables of networks: what `nets.layout.Layout` is made of."""
     created_by: str
     """Version of the code."""

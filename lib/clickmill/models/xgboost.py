@@ -58,7 +58,7 @@ class Inputs:
         out = np.empty((batch.num_rows, len(self.names)), np.float32)
         at = 0
         for name in self.numbers:
-            out[:, at] = _numbers(batch, name)
+            out[:, at] = numbers(batch, name)
             at += 1
         for name in self.hashed:
             out[:, at] = hashes(batch, name) & (2**HASH_BITS - 1)
@@ -70,7 +70,8 @@ class Inputs:
         return out
 
 
-def _numbers(batch: pa.RecordBatch, name: str) -> NDArray[np.float32]:
+def numbers(batch: pa.RecordBatch, name: str) -> NDArray[np.float32]:
+    """A column of numbers of a batch, (n,); NaN where there is none. Raises MissingColumnsError."""
     if name not in batch.schema.names:
         raise MissingColumnsError(f"features: missing column {name}; found {batch.schema.names}")
     values = batch.column(name).cast(pa.float32()).to_numpy(zero_copy_only=False)

@@ -27,11 +27,14 @@ class Outcome:
     """Losses, iterations, rows, clicks, seconds by phase."""
     arrays: Mapping[str, NDArray[Any]]
     status: str
-    booster: bytes | None = None
+    further: bytes | None = None
+    """What the artifact has beside its arrays: trees, a network."""
     tables: tuple[str, ...] = ("sample", "features")
     """What was read."""
     encodings: dict[str, Any] | None = None
     """How values are encoded, see `Card.encodings`."""
+    layout: dict[str, Any] | None = None
+    """Where a network's values lie, see `Card.layout`."""
     absent: frozenset[str] = field(default=frozenset({"seconds"}))
     """Figures that the card leaves out: it is to be the same on a rerun."""
 
@@ -51,7 +54,7 @@ def keep(
     card = _card(tables, cfg, found, name, ds, stretches)
     saved = artifact.Saved("", "", 0)
     if not dry_run:
-        saved = artifact.save(cfg.artifact_root, card, found.arrays, booster=found.booster)
+        saved = artifact.save(cfg.artifact_root, card, found.arrays, further=found.further)
     return {
         "model_id": card.model_id,
         "name": name,
@@ -91,5 +94,6 @@ def _card(tables: Tables, cfg: Config, found: Outcome, name: str, ds: date, stre
         tables={table: tables.version(table) for table in found.tables},
         training={key: value for key, value in found.figures.items() if key not in found.absent},
         encodings=found.encodings,
+        layout=found.layout,
         created_by=__version__,
     )

@@ -82,7 +82,7 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def loaded(folder: Path, one: Card, found: dict[str, np.ndarray], booster: bytes | None) -> Model:
-    return artifact.load(artifact.save(str(folder), one, found, booster=booster).path)
+    return artifact.load(artifact.save(str(folder), one, found, further=booster).path)
 
 
 def test_what_was_grown_is_what_scores_here_and_on_a_worker(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def saved(root: Path, fitted: linear.Fitted, *, booster: bytes | None = GROWN.bo
         "created_by": "test",
     }
     card = Card.model_validate(values | changes)
-    return artifact.save(str(root), card, linear.arrays_of(fitted, spec.linear), booster=booster).path
+    return artifact.save(str(root), card, linear.arrays_of(fitted, spec.linear), further=booster).path
 
 
 def test_a_leaf_is_hashed_like_any_value() -> None:

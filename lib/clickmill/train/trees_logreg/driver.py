@@ -70,7 +70,7 @@ def train(
             figures,
             linear.arrays_of(fitted, spec.linear) | trees.arrays,
             "trained" if figures["converged"] else "not converged",
-            booster=trees.fitted.booster,
+            further=trees.fitted.booster,
             tables=trees.read,
             encodings=trees.encodings,
         )

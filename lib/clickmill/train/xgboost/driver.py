@@ -85,7 +85,7 @@ def train(
             found.figures,
             found.arrays,
             "trained",
-            booster=found.fitted.booster,
+            further=found.fitted.booster,
             tables=found.read,
             encodings=found.encodings,
         )
