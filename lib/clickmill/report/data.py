@@ -60,6 +60,24 @@ class Trees:
 
 
 @dataclass(frozen=True)
+class Network:
+    """How a network learned, and by whom."""
+
+    curve: tuple[tuple[int, float | None, float | None], ...]
+    """After so many steps: NE of the sample's rows, as they came by, and of validation rows."""
+    best: int
+    """The step whose weights were kept."""
+    steps: int
+    ranks: int
+    launcher: str
+    rows_per_second: float | None
+    bytes_per_step: float
+    """That a rank handed to the others."""
+    seconds: Mapping[str, float]
+    """By phase of the training, of the first rank."""
+
+
+@dataclass(frozen=True)
 class Model:
     """A judged model. `stages`: stage → metric → figure, of all test rows. `reliability`: stage → bins by p."""
 
@@ -82,6 +100,7 @@ class Model:
     remarks: tuple[str, ...] = ()
     """What a reader must know, such as training that stopped at its iteration limit."""
     trees: Trees | None = None
+    network: Network | None = None
 
     def figure(self, metric: str, stage: str = LAST_STAGE) -> Figure:
         """A metric of a stage; a figure without value where it was not computed."""

@@ -27,6 +27,8 @@ SERIES = ("#0a0b10", "#0a0b11", "#0a0b12", "#0a0b13", "#0a0b14", "#0a0b15")
 MARKERS = "osD^vP"
 RARE = 0.1
 """Below this CTR clicks are rare, and reliability is drawn on log axes."""
+FEW_POINTS = 12
+"""So many points of a curve are marked: one alone would not be seen."""
 WIDTH, HEIGHT = 4.4, 3.3
 """Inches of 72 CSS pixels: narrow enough to keep its text readable on a phone."""
 SVG = "http://www.w3.org/2000/svg"
@@ -84,15 +86,28 @@ def by_day(
 
 
 def learning(
-    curve: Sequence[tuple[float | None, float | None]], kept: int, *, key: str, title: str, description: str
+    curve: Sequence[tuple[int, float | None, float | None]],
+    kept: int,
+    *,
+    by: str,
+    key: str,
+    title: str,
+    description: str,
 ) -> str:
-    """NE of training and validation rows by round; a line at the last round that was kept."""
+    """NE of training and validation rows by round or step (`by`); a line at the last one that was kept."""
     figure, axes = _figure(height=2.6)
-    for place, series in enumerate(zip(*curve, strict=True)):
-        points = [(number, ne) for number, ne in enumerate(series, 1) if ne is not None]
-        axes.plot([at for at, _ in points], [ne for _, ne in points], color=SERIES[place], linewidth=1.5)
+    for place in range(2):
+        points = [(number, ne) for number, *both in curve if (ne := both[place]) is not None]
+        axes.plot(
+            [at for at, _ in points],
+            [ne for _, ne in points],
+            color=SERIES[place],
+            linewidth=1.5,
+            marker=MARKERS[place] if len(points) <= FEW_POINTS else "",
+            markersize=4,
+        )
     axes.axvline(kept, color=MUTED, linewidth=1, linestyle="dashed", zorder=1)
-    axes.set(xlabel="round", ylabel="NE")
+    axes.set(xlabel=by, ylabel="NE")
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.ticklabel_format(axis="y", useOffset=False)
     return _svg(figure, key=key, title=title, description=description)

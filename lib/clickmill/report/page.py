@@ -20,6 +20,7 @@ from clickmill.report.data import (
     Difference,
     Figure,
     Model,
+    Network,
     ReportData,
     Trees,
 )
@@ -40,6 +41,7 @@ SECTIONS = (
     ("slices", "Slices"),
     ("reliability", "Reliability"),
     ("trees", "Trees"),
+    ("networks", "Networks"),
     ("by-day", "Day by day"),
     ("collisions", "Hash collisions"),
     ("rejects", "Rejected lines"),
@@ -61,6 +63,13 @@ class TreesPlot:
     svg: Markup
     trees: Trees
     columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class NetworkPlot:
+    label: str
+    svg: Markup
+    network: Network
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,7 @@ def _derived(data: ReportData) -> dict[str, Any]:
         "has_before": any(_before(model) for model in data.models[:MOST_PLOTS]),
         "log_axes": any(figures.is_rare(plot.bins) for plot in plots),
         "trees": _trees_plots(data, labels),
+        "networks": _network_plots(data, labels),
         "day_names": names,
         "day_rows": _day_rows(data.days, names),
         "several_days": len({figure.day for figure in data.days}) > 1,
@@ -174,14 +184,35 @@ def _trees_plots(data: ReportData, labels: Mapping[str, str]) -> list[TreesPlot]
             for name, ne in zip(("training", "validation"), best, strict=True)
         ]
         svg = figures.learning(
-            model.trees.curve,
+            [(number, *both) for number, both in enumerate(model.trees.curve, 1)],
             model.trees.rounds,
+            by="round",
             key=f"learning-{place}",
             title=f"NE by round of {labels[model.model_id]}",
             description=f"{model.trees.rounds} of {len(model.trees.curve)} rounds kept: {' and '.join(told)}.",
         )
         columns = model.trees.columns[:MOST_COLUMNS]
         plots.append(TreesPlot(labels[model.model_id], Markup(svg), model.trees, columns))
+    return plots
+
+
+def _network_plots(data: ReportData, labels: Mapping[str, str]) -> list[NetworkPlot]:
+    plots = []
+    for place, model in enumerate(data.models[:MOST_PLOTS]):
+        network = model.network
+        if network is None:
+            continue
+        judged = [ne for step, _, ne in network.curve if step == network.best and ne is not None]
+        ended = f"validation rows have NE {judged[0]:.4f} there" if judged else "validation rows have no NE there"
+        svg = figures.learning(
+            network.curve,
+            network.best,
+            by="step",
+            key=f"network-{place}",
+            title=f"NE by step of {labels[model.model_id]}",
+            description=f"The weights after step {network.best} of {network.steps} kept: {ended}.",
+        )
+        plots.append(NetworkPlot(labels[model.model_id], Markup(svg), network))
     return plots
 
 

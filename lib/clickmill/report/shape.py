@@ -16,6 +16,7 @@ from clickmill.report.data import (
     Difference,
     Figure,
     Model,
+    Network,
     Reject,
     ReportData,
     Rule,
@@ -175,6 +176,7 @@ def _model(model_id: str, trained: Row | None, method: str | None, metrics: list
         trained_on={str(name): int(version) for name, version in _json(trained.get("versions")).items()},
         remarks=_remarks(training),
         trees=_trees(training),
+        network=_network(training),
     )
 
 
@@ -205,6 +207,25 @@ def _trees(training: Mapping[str, Any]) -> Trees | None:
         leaves=figures["leaves"],
         seconds=seconds.get("trees", seconds),
         columns=columns,
+    )
+
+
+def _network(training: Mapping[str, Any]) -> Network | None:
+    """Of a network; None of other models."""
+    if "bytes_per_step" not in training:
+        return None
+    entropy = training["base_entropy"]
+    return Network(
+        curve=tuple(
+            (step, None if loss is None else loss / entropy, ne) for step, loss, _, ne in training["history"]
+        ),
+        best=training["best_step"],
+        steps=training["steps"],
+        ranks=training["ranks"],
+        launcher=training["launcher"],
+        rows_per_second=training.get("rows_per_second"),
+        bytes_per_step=training["bytes_per_step"],
+        seconds=training.get("seconds", {}),
     )
 
 

@@ -122,6 +122,24 @@ def trees_row(model_id: str, name: str, *, column: str = "e_C1_rate", inside: bo
     return {**model_row(model_id, name), "kind": "xgboost", "training": json.dumps(training)}
 
 
+def network_row(model_id: str, name: str, *, judged: bool = True) -> dict[str, Any]:
+    """A network, whose validation time may have been empty."""
+    training = {
+        "history": [[10, 0.62, 0.11, 0.96], [20, 0.55, 0.1, 0.91], [30, 0.5, 0.12, 0.97]],
+        "base_entropy": 0.65,
+        "best_step": 20,
+        "steps": 30,
+        "ranks": 2,
+        "launcher": "horovod",
+        "bytes_per_step": 123_456.0,
+        "rows_per_second": 54_321.4,
+        "seconds": {"read": 0.4, "step": 12.5, "communicate": 3.0},
+    }
+    if not judged:
+        training["history"] = [[*entry[:2], None, None] for entry in training["history"]]
+    return {**model_row(model_id, name), "kind": "wide_deep", "training": json.dumps(training)}
+
+
 def audit_rows(slot: str, distinct: int, day: date = DS) -> list[dict[str, Any]]:
     return [
         {

@@ -6,7 +6,7 @@ from datetime import date
 from html.parser import HTMLParser
 
 import pytest
-from report_rows import HOSTILE, bin_rows, day_rows, metric_rows, model_row, sample_report, trees_row
+from report_rows import HOSTILE, bin_rows, day_rows, metric_rows, model_row, network_row, sample_report, trees_row
 
 from clickmill.report import figures
 from clickmill.report.data import Bin
@@ -115,6 +115,25 @@ def test_trees_show_how_they_grew_and_what_they_split_by(inside):
     assert "read 0.4, grow 12.5" in page.text
     assert "No model with trees" in Page(render(sample_report())).text
     assert [tag for tag, _ in page.tags if tag == "script"] == []
+
+
+@pytest.mark.parametrize(
+    ("judged", "told"), [(True, "have NE 0.9100 there"), (False, "validation rows have no NE there")]
+)
+def test_networks_show_how_they_learned_and_what_it_cost(judged, told):
+    model_id = "deep-2026-01-10-1f09aa31"
+    rows = network_row(model_id, "deep", judged=judged)
+    page = Page(render(sample_report(metrics=metric_rows(model_id, 0.8), models=[rows], reliability=[])))
+    shown = " ".join(page.text.split())
+    for words in (
+        "deep: 30 steps of 2 processes, horovod",
+        "after step 20 of 30 kept",
+        told,
+        "123,456 bytes a step",
+    ):
+        assert words in shown
+    assert "read 0.4, step 12.5, communicate 3.0 (the first process). 54,321 rows a second" in shown
+    assert "No network was judged" in Page(render(sample_report())).text
 
 
 def test_a_value_from_the_log_shows_as_text_wherever_it_stands():
