@@ -10,7 +10,12 @@ from clickmill.job import Run, called, perform_within, window_days
 from clickmill.staleness import stale_runs
 
 DAY_JOBS = ("simulate", "ingest", "build_features", "downsample")
-TRAINING = {"logreg": "train_logreg", "xgboost": "train_xgboost", "trees_logreg": "train_trees_logreg"}
+TRAINING = {
+    "logreg": "train_logreg",
+    "xgboost": "train_xgboost",
+    "trees_logreg": "train_trees_logreg",
+    "wide_deep": "train_wide_deep",
+}
 """The job that trains each kind of model."""
 
 

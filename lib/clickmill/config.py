@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from clickmill.dataset import NAME, Dataset, Strict, misfit
 from clickmill.errors import ConfigError, nearest
-from clickmill.specs import Columns, Length, ModelSpec, Some, XgboostSpec, duration, parts
+from clickmill.specs import Columns, Length, ModelSpec, Some, WideDeepSpec, XgboostSpec, duration, parts
 
 TABLE_NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){1,2}$")
 
@@ -301,7 +301,26 @@ class Config(Strict):
                 self._check_columns(part.columns, "models", name, *where, "columns")
                 if isinstance(part, XgboostSpec) and part.values == "encodings":
                     self._check_encoded(part, "models", name, *where)
+                if isinstance(part, WideDeepSpec):
+                    self._check_embedded(part, "models", name, *where, "embedding")
         return self
+
+    def _check_embedded(self, spec: WideDeepSpec, *where: str) -> None:
+        """Raises where an embedding is one of no slot, or slots that share a table are to differ."""
+        known, shared = self.dataset.slots, [slot for group in spec.embedding.share for slot in group]
+        for key, named in (("dims", spec.embedding.dims), ("bits", spec.embedding.bits), ("share", shared)):
+            for slot in named:
+                if slot not in known:
+                    message = f"{slot!r} is no slot of the data set; its slots are {', '.join(known)}"
+                    raise misfit(message + nearest(slot, known), *where, key)
+        for group in spec.embedding.share:
+            for key, own, rest in (
+                ("dims", spec.embedding.dims, spec.embedding.dim),
+                ("bits", spec.embedding.bits, None),
+            ):
+                if len({own.get(slot, rest) for slot in group}) > 1:
+                    message = f"{', '.join(group)} share a table (embedding.share): give them the same"
+                    raise misfit(message, *where, key)
 
     def _check_encoded(self, spec: XgboostSpec, *where: str) -> None:
         """Raises where a model eats encodings of values that `encode` does not count."""

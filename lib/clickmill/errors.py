@@ -62,6 +62,10 @@ class WorldSizeError(PlatformError):
     """Other ranks have come together than a training asks for."""
 
 
+class NotEnoughMemoryError(PlatformError):
+    """A model would not fit the memory of the machine or GPU that it is to be trained on."""
+
+
 # --- 3: the input is wrong ------------------------------------------------------------------
 
 

@@ -53,6 +53,7 @@ class Arguments:
     days: int | None = None
     models: tuple[str, ...] = ()
     rollback: str | None = None
+    overfit_check: bool = False
     dry_run: bool = False
     json: bool = False
     result_file: str | None = None
@@ -74,6 +75,8 @@ class Run:
     progress: Progress
     rollback: str | None = None
     """The champion that `promote` is to put back."""
+    overfit_check: bool = False
+    """Whether networks are to learn a few rows by heart, and nothing else."""
     is_reproduction: bool = False
     """Whether its tables are only made to be compared: nothing beside a model is to change."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -163,6 +166,9 @@ def command(load_job: Callable[[], Job]) -> Callable[..., None]:
         rollback: Annotated[
             str | None, typer.Option(help="promote: the champion to put back, by its id, or `previous`.")
         ] = None,
+        overfit_check: Annotated[
+            bool, typer.Option("--overfit-check", help="train_wide_deep: learn a few rows by heart, keep nothing.")
+        ] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
         result_file: Annotated[str | None, typer.Option(help="Write the verdict there, as JSON.")] = None,
@@ -174,7 +180,8 @@ def command(load_job: Callable[[], Job]) -> Callable[..., None]:
             days=days,
             models=names_of(models),
             rollback=rollback,
-            dry_run=dry_run,
+            overfit_check=overfit_check,
+            dry_run=dry_run or overfit_check,
             json=as_json,
             result_file=_writable(result_file),
         )
@@ -280,6 +287,8 @@ def _prepare(job: Job, arguments: Arguments, progress: Progress) -> Run:
         raise UsageError(f"--models {','.join(unknown)}: not in the config, {known}")
     if arguments.rollback is not None and job.name != "promote":
         raise UsageError(f"--rollback {arguments.rollback}: only promote puts a champion back")
+    if arguments.overfit_check and job.name != "train_wide_deep":
+        raise UsageError("--overfit-check: only train_wide_deep knows what that is")
     from clickmill.session import get_spark
     from clickmill.tables import Tables
 
@@ -297,6 +306,7 @@ def _prepare(job: Job, arguments: Arguments, progress: Progress) -> Run:
         dry_run=arguments.dry_run,
         progress=progress,
         rollback=arguments.rollback,
+        overfit_check=arguments.overfit_check,
     )
 
 

@@ -123,6 +123,26 @@ BAD = {
     "unit of no column": ("judge.unit=user", "judge.unit: 'user' is not among dataset.carry"),
     "slice without its edges": ("judge.slices=[{kind: buckets, column: n}]", "judge.slices.0: .*edges are needed"),
     "band beside 1": ("gate.calibration_band=[1.1, 1.2]", "gate.calibration_band: .*around 1"),
+    "bits of no slot": (
+        "models.deep={kind: wide_deep, embedding: {bits: {aa: 12}}}",
+        "models.deep.embedding.bits: 'aa' is no slot of the data set; its slots are a, b",
+    ),
+    "dims of a number": (
+        "models.deep={kind: wide_deep, embedding: {dims: {n: 8}}}",
+        "models.deep.embedding.dims: 'n' is no slot",
+    ),
+    "a table shared by no slot": (
+        "models.deep={kind: wide_deep, embedding: {share: [[a, c]]}}",
+        "models.deep.embedding.share: 'c' is no slot",
+    ),
+    "a shared table of two widths": (
+        "models.deep={kind: wide_deep, embedding: {share: [[a, b]], dims: {a: 8}}}",
+        r"models.deep.embedding.dims: a, b share a table \(embedding.share\): give them the same",
+    ),
+    "a shared table of two sizes": (
+        "models.deep={kind: wide_deep, embedding: {share: [[a, b]], bits: {a: 8, b: 9}}}",
+        r"models.deep.embedding.bits: a, b share a table",
+    ),
     "no value": ("sampling.seed", "write --set section.key=value"),
 }
 

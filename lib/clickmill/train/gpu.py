@@ -12,17 +12,33 @@ DRIVER = "libcuda.so.1"
 
 def present() -> int:
     """How many GPUs this process sees. Raises PlatformError where there is no driver, or it knows of none."""
+    driver, count = _driver(), ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        raise PlatformError("device cuda: the NVIDIA driver here knows of no GPU; set device: cpu")
+    return count.value
+
+
+def memory() -> int:
+    """Bytes of the smallest GPU that this process sees. Raises PlatformError as `present` does."""
+    found = []
+    for place in range(present()):
+        device, size = ctypes.c_int(0), ctypes.c_size_t(0)
+        if _driver().cuDeviceGet(ctypes.byref(device), place) or _driver().cuDeviceTotalMem_v2(
+            ctypes.byref(size), device
+        ):
+            raise PlatformError(f"device cuda: the NVIDIA driver does not say how much memory GPU {place} has")
+        found.append(size.value)
+    return min(found)
+
+
+def _driver() -> ctypes.CDLL:
     try:
-        driver = ctypes.CDLL(DRIVER)
+        return ctypes.CDLL(DRIVER)
     except OSError:
         raise PlatformError(
             f"device cuda: there is no NVIDIA driver ({DRIVER}) here; set device: cpu, or run on a machine that "
             "has one"
         ) from None
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        raise PlatformError("device cuda: the NVIDIA driver here knows of no GPU; set device: cpu")
-    return count.value
 
 
 def device(rank: int, addresses: Sequence[str], found: int) -> str:

@@ -1,0 +1,37 @@
+"""A warm start sees the newest day, and a share of the rest."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from clickmill.loader import Counted
+from clickmill.reader import Piece
+from clickmill.specs import WideDeepSpec
+from clickmill.split import Stretch
+from clickmill.train.wide_deep.warm import newest
+
+TRAIN = Stretch(datetime(2026, 1, 1), datetime(2026, 1, 5))
+PIECES = tuple(
+    Counted(Piece(f"ds=2026-01-0{day}/{number}.parquet", 0, 10, (("ds", f"2026-01-0{day}"),)), TRAIN, 10)
+    for day in (1, 2, 3, 4)
+    for number in range(10)
+)
+
+
+def seen(**spec: Any) -> list[str]:
+    return [one.piece.path for one in newest(PIECES, TRAIN, WideDeepSpec(**spec))]
+
+
+@pytest.mark.parametrize(("replay", "old"), [(0.0, 0), (0.1, 3), (0.5, 15), (1.0, 30)])
+def test_all_of_the_newest_day_and_so_much_of_the_rest(replay: float, old: int) -> None:
+    found = seen(replay=replay)
+    assert sum(path.startswith("ds=2026-01-04") for path in found) == 10
+    assert len(found) == len(set(found)) == 10 + old
+
+
+def test_which_older_rows_hangs_on_the_seed_alone() -> None:
+    assert seen(replay=0.3) == seen(replay=0.3)
+    assert seen(replay=0.3) != seen(replay=0.3, seed=7)
