@@ -67,6 +67,8 @@ class _Deep(NamedTuple):
     """(b, width) of the deep part's input."""
     margins: Tensor
     """(b,)."""
+    loss: Tensor
+    """Σ w·loss, of this rank alone also when `flat` has been summed."""
 
 
 class Learner:
@@ -184,9 +186,10 @@ class Learner:
         sums = torch.stack([weight @ losses, weight.sum(), weight @ label])
         by_margin = weight * (margins.sigmoid() - label)
         with self._timed("backward"):
-            of_x, *of_dense = torch.autograd.grad(deep, [x, *self._dense], by_margin)
+            # (handed `by_margin` itself, torch would import all of sympy: seconds in every process)
+            of_x, *of_dense = torch.autograd.grad(deep @ by_margin, [x, *self._dense])
             flat = torch.cat([*(one.reshape(-1) for one in of_dense), sums])
-        return _Deep(flat, of_x.contiguous(), by_margin)
+        return _Deep(flat, of_x.contiguous(), by_margin, sums[0])
 
     def _summed(self, own: Summed) -> Summed:
         with self._timed("communicate"):
@@ -237,7 +240,7 @@ class Learner:
 
     def _not_finite(self, x: Tensor, own: _Deep, batch: Rows, step: int) -> Exception:
         where = f"wide_deep: step {step}"
-        if own.margins.isfinite().all():
+        if own.loss.isfinite():
             return BrokenTeamError(f"{where}: the loss of another rank is not finite")
         found = ", ".join(f"{name} {largest:.3g}" for name, largest in self._activations(x).items())
         return NonFiniteLossError(

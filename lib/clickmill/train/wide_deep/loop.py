@@ -150,16 +150,10 @@ class _Training:
 
     def _give(self, found: dict[str, Tensor] | None) -> None:
         """Has all ranks hold what rank 0 found, or else what it begins with."""
-        import torch
-
-        own = self._learner.state() if found is None else found
-        if self._team.rank:
-            own = {name: torch.empty_like(tensor) for name, tensor in self._learner.state().items()}
-        if found is not None or self._team.size > 1:
-            for name in sorted(own):
-                own[name] = own[name].contiguous()
-                self._team.broadcast(own[name])
-            self._learner.load(own)
+        if found is not None:
+            self._learner.load(found)
+        for _, tensor in sorted(self._learner.state().items()):  # (not copies)
+            self._team.broadcast(tensor)
 
     def run(self) -> None:
         progress, spec = self._progress, self._spec
