@@ -84,7 +84,7 @@ def test_horovod_on_hosts_trains_as_torchrun_does(by_torch: tuple[dict[str, Any]
     task = trained.again(other, "by-horovodrun", launcher="horovod", hosts="localhost:2")
     found = launch(task)
     assert furthest(task, other) <= 1e-6
-    assert found["history"] == pytest.approx(figures["history"], abs=1e-6)
+    assert np.array(found["history"]) == pytest.approx(np.array(figures["history"]), abs=1e-6)
 
 
 @NEEDS_HOROVOD

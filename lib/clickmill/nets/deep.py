@@ -53,7 +53,8 @@ class Deep(nn.Module):
 
 def linear(inputs: int, outputs: int, generator: torch.Generator | None, *, bias: bool = True) -> nn.Linear:
     """A layer whose weights are drawn (Glorot and Bengio 2010) and whose bias is 0."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
+    # (drawn twice: skip_init would import all of sympy, a second or more in every process)
+    layer = nn.Linear(inputs, outputs, bias=bias)
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     if bias:
         nn.init.zeros_(layer.bias)

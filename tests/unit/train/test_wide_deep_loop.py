@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ import pyarrow as pa
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make deep)")
-sys.path.insert(0, str(Path(__file__).parents[2] / "deep"))
-
 import trained  # noqa: E402
 from safetensors.numpy import load_file, save_file  # noqa: E402
 
