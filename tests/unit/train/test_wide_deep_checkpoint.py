@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make deep)")
 
-from clickmill.train.wide_deep.checkpoint import LATEST, Checkpoints  # noqa: E402
+from clickmill.train.wide_deep.checkpoint import LATEST, Checkpoints
 
 
 def save(some: Checkpoints, steps: int, best: int | None = None) -> None:

@@ -13,23 +13,23 @@ import pyarrow as pa
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make deep)")
-import trained  # noqa: E402
-from safetensors.numpy import load_file, save_file  # noqa: E402
+import trained
+from safetensors.numpy import load_file, save_file
 
-from clickmill.errors import (  # noqa: E402
+from clickmill.errors import (
     DegenerateLabelsError,
     KeepRateError,
     MissingColumnsError,
     NoRowsError,
     PreflightError,
 )
-from clickmill.metrics import log_loss  # noqa: E402
-from clickmill.nets.net import net_of  # noqa: E402
-from clickmill.nets.standard import standard_of  # noqa: E402
-from clickmill.train.wide_deep.first_pass import known  # noqa: E402
-from clickmill.train.wide_deep.loop import fit  # noqa: E402
-from clickmill.train.wide_deep.task import FIGURES, NETWORK, RESULT, Task  # noqa: E402
-from clickmill.train.wide_deep.team import Alone  # noqa: E402
+from clickmill.metrics import log_loss
+from clickmill.nets.net import net_of
+from clickmill.nets.standard import standard_of
+from clickmill.train.wide_deep.first_pass import known
+from clickmill.train.wide_deep.loop import fit
+from clickmill.train.wide_deep.task import FIGURES, NETWORK, RESULT, Task
+from clickmill.train.wide_deep.team import Alone
 
 
 @pytest.fixture(scope="module")
