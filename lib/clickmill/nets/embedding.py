@@ -23,6 +23,12 @@ def index_type(rows: int) -> torch.dtype:
     return torch.int32 if rows <= 2**31 else torch.int64
 
 
+def large(*shape: int) -> Tensor:
+    """Zeros, float32, in memory that numpy asks for as huge pages: a table is read at random, and small pages cost
+    a look-up of their own each time."""
+    return torch.from_numpy(np.zeros(shape, np.float32))
+
+
 class Embeddings(nn.Module):
     """The tables of a layout. They are no parameters of torch's: only rows that a batch uses have a gradient."""
 
@@ -31,7 +37,7 @@ class Embeddings(nn.Module):
         self.parts, self._two = layout.tables, layout.rows_per_value == 2
         deviation = FIRST_DEVIATION / layout.rows_per_value**0.5
         for part in self.parts:
-            first = torch.empty(part.rows, part.dim).normal_(0, deviation, generator=generator)
+            first = large(part.rows, part.dim).normal_(0, deviation, generator=generator)
             self.register_buffer(_name(part), first)
         self._numpy = [_Constants(part) for part in self.parts]
 

@@ -1,4 +1,8 @@
-"""The loops over rows below a network on a CPU: rows of tables, numbers, wide weights. b rows; begin ≤ i < end."""
+"""The loops over rows below a network on a CPU: rows of tables, numbers, wide weights. b rows; begin ≤ i < end.
+
+Indices in inner loops are unsigned: a signed one may count from the end, which numba looks into for each number,
+so that it moves one at a time.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +27,16 @@ def look_up(whole, places, mask, offset, column, table, index, out, begin, end):
 
     index (slots, b) or (2·slots, b), the second hash's below the first's, is filled with these rows' numbers.
     """
-    dim, slots = table.shape[1], len(places)
+    dim, slots = np.uint64(table.shape[1]), len(places)
     two = len(index) > slots
-    for i in range(begin, end):
+    for i in range(np.uint64(begin), np.uint64(end)):
         for j in range(slots):
             h = whole[i, places[j]]
-            row = (np.int64(h) & mask[j]) + offset[j]
+            row = np.uint64((np.int64(h) & mask[j]) + offset[j])
             index[j, i] = row
-            at = column[j]
+            at = np.uint64(column[j])
             if two:
-                second = (remix(h) & mask[j]) + offset[j]
+                second = np.uint64((remix(h) & mask[j]) + offset[j])
                 index[slots + j, i] = second
                 for d in range(dim):
                     out[i, at + d] = table[row, d] + table[second, d]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from clickmill.nets import kernels
-from clickmill.nets.embedding import index_type
+from clickmill.nets.embedding import index_type, large
 from clickmill.nets.hands import Hands
 from clickmill.nets.layout import Layout
 
@@ -19,7 +19,7 @@ class Wide(nn.Module):
         super().__init__()
         self._places, self._mask = layout.wide_places, (1 << layout.wide_bits) - 1
         self._numpy = np.array(self._places, np.int64)
-        self.register_buffer("weight", torch.zeros(1 << layout.wide_bits))
+        self.register_buffer("weight", large(1 << layout.wide_bits))
 
     def forward(self, whole: Tensor, hands: Hands) -> tuple[Tensor, Tensor]:
         """(b,) margins, and (m, b) where the weights were read, of `whole` (b, i) int32."""

@@ -1,7 +1,8 @@
 """The loops over rows of a training step on a CPU: gradients summed by row of a table, and what they change.
 
 A table has a mark for each row, -1 but while its rows are summed. First the rows in use are collected, then (once
-they are sorted) each is given its place, and then gradients are added up, in the order of the batch.
+they are sorted) each is given its place, and then gradients are added up, in the order of the batch. Why indices
+are unsigned: see `nets.kernels`.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ def sum_rows(index, slots, low, high, column, gradient, rows, mark, out):  # typ
 
     rows (k,): what `used` found, sorted; gradient (b, width); out (k, dim).
     """
-    dim = out.shape[1]
+    dim = np.uint64(out.shape[1])
     for n in range(len(rows)):
         mark[rows[n]] = n
     out[:] = 0
     for j in slots:
-        at = column[j]
-        for i in range(index.shape[1]):
+        at = np.uint64(column[j])
+        for i in range(np.uint64(index.shape[1])):
             row = index[j, i]
             if low <= row < high:
-                n = mark[row]
+                place = np.uint64(mark[row])
                 for d in range(dim):
-                    out[n, d] += gradient[i, at + d]
+                    out[place, d] += gradient[i, at + d]
     for n in range(len(rows)):
         mark[rows[n]] = -1
 
@@ -67,8 +68,8 @@ def sum_same(index, slots, low, high, gradient, rows, mark, out):  # type: ignor
 def squared(rows, begin, end):  # type: ignore[no-untyped-def]
     """Σ of squares of rows[begin:end], in float64."""
     total = 0.0
-    for n in range(begin, end):
-        for d in range(rows.shape[1]):
+    for n in range(np.uint64(begin), np.uint64(end)):
+        for d in range(np.uint64(rows.shape[1])):
             total += np.float64(rows[n, d]) * rows[n, d]
     return total
 
@@ -76,15 +77,15 @@ def squared(rows, begin, end):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def adagrad(table, state, rows, gradient, scale, rate, tiny, begin, end):  # type: ignore[no-untyped-def]
     """Row-wise Adagrad of rows[begin:end] by gradient · scale; see `optim.rows`."""
-    dim = table.shape[1]
-    for n in range(begin, end):
-        row = rows[n]
+    dim = np.uint64(table.shape[1])
+    for n in range(np.uint64(begin), np.uint64(end)):
+        row = np.uint64(rows[n])
         squares = np.float32(0)
         for d in range(dim):
             squares += gradient[n, d] * gradient[n, d]
         total = state[row] + squares * scale * scale / np.float32(dim)
         state[row] = total
-        step = rate * scale / (math.sqrt(total) + tiny)
+        step = np.float32(rate * scale / (math.sqrt(total) + tiny))
         for d in range(dim):
             table[row, d] -= step * gradient[n, d]
 
@@ -92,16 +93,16 @@ def adagrad(table, state, rows, gradient, scale, rate, tiny, begin, end):  # typ
 @njit(cache=True, nogil=True)
 def adam(table, mean, state, rows, gradient, scale, rate, decays, tiny, begin, end):  # type: ignore[no-untyped-def]
     """Row-wise Adam of rows[begin:end] by gradient · scale; decays: β₁, β₂ and 1 − βᵗ of either."""
-    dim = table.shape[1]
+    dim = np.uint64(table.shape[1])
     first, second, first_left, second_left = decays
-    for n in range(begin, end):
-        row = rows[n]
+    for n in range(np.uint64(begin), np.uint64(end)):
+        row = np.uint64(rows[n])
         squares = np.float32(0)
         for d in range(dim):
             squares += gradient[n, d] * gradient[n, d]
         total = second * state[row] + (np.float32(1) - second) * (squares * scale * scale / np.float32(dim))
         state[row] = total
-        step = rate / first_left / (math.sqrt(total / second_left) + tiny)
+        step = np.float32(rate / first_left / (math.sqrt(total / second_left) + tiny))
         for d in range(dim):
             own = first * mean[row, d] + (np.float32(1) - first) * (scale * gradient[n, d])
             mean[row, d] = own
@@ -111,8 +112,8 @@ def adam(table, mean, state, rows, gradient, scale, rate, decays, tiny, begin, e
 @njit(cache=True, nogil=True)
 def ftrl(weight, z, squares, rows, gradient, alpha, beta, l1, l2, begin, end):  # type: ignore[no-untyped-def]
     """FTRL-proximal of the weights rows[begin:end]; see `optim.ftrl`."""
-    for n in range(begin, end):
-        row, g = rows[n], gradient[n]
+    for n in range(np.uint64(begin), np.uint64(end)):
+        row, g = np.uint64(rows[n]), gradient[n]
         before = squares[row]
         after = before + g * g
         root = math.sqrt(after)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clickmill.nets.embedding import large
 from clickmill.nets.hands import Hands
 from clickmill.specs import Ftrl as FtrlSpec
 from clickmill.train.wide_deep import kernels
@@ -21,7 +22,7 @@ class Ftrl:
 
     def __init__(self, weight: Tensor, spec: FtrlSpec, hands: Hands) -> None:
         self._weight, self._spec, self._hands = weight, spec, hands
-        self._z, self._squares = torch.zeros_like(weight), torch.zeros_like(weight)
+        self._z, self._squares = (large(len(weight)).to(weight.device) for _ in range(2))
         self.start()
 
     def start(self) -> None:

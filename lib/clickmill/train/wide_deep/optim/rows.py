@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clickmill.nets.embedding import large
 from clickmill.nets.hands import Hands
 from clickmill.train.wide_deep import kernels
 from clickmill.train.wide_deep.optim.dense import ADAM_TINY, DECAYS, TINY
@@ -21,7 +22,7 @@ class RowAdagrad:
 
     def __init__(self, table: Tensor, hands: Hands) -> None:
         self._table, self._hands = table, hands
-        self._squares = torch.zeros(len(table), device=table.device)
+        self._squares = large(len(table)).to(table.device)
 
     def apply(self, rows: Tensor, gradient: Tensor, *, scale: float, rate: float) -> None:
         """rows: (k,) int64, none twice; gradient: (k, d), to be multiplied by `scale`."""
@@ -44,7 +45,8 @@ class RowAdam:
 
     def __init__(self, table: Tensor, hands: Hands) -> None:
         self._table, self._hands = table, hands
-        self._mean, self._squares = torch.zeros_like(table), torch.zeros(len(table), device=table.device)
+        self._mean = large(*table.shape).to(table.device)
+        self._squares = large(len(table)).to(table.device)
         self._steps = torch.zeros(1, dtype=torch.int64)
 
     def apply(self, rows: Tensor, gradient: Tensor, *, scale: float, rate: float) -> None:

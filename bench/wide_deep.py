@@ -1,0 +1,456 @@
+"""A step of train_wide_deep against plain torch and DeepCTR-Torch: the same rows, sizes, batch and precision.
+
+Run: .venv/bin/python bench/wide_deep.py [--rows 400000] [--threads 2] [--repeats 3] [--peer FOLDER]
+
+26 slots of up to 100,000 values (Zipf) in tables of 2^17 rows × 16, 13 numbers, about 8% clicks that hang on
+values, on pairs of values and on numbers; hidden layers 256 and 128; batches of 4096; fp32. One pass over the
+training rows, which lie in memory on every side; NE on 100,000 other rows. Each fit runs in a process of its
+own, in turn; the first WARM steps are not timed. Wide & deep: a weight for each value beside the hidden layers.
+DCN-V2: three full cross layers beside them.
+
+- ours: `Learner.step`: row-wise Adagrad, FTRL of the wide part (L1 is 0 here, as nobody else has it).
+- plain torch: one fused EmbeddingBag(sparse=True) for all slots and one for the wide part, their places and
+  standardised numbers made ahead; torch's sparse Adagrad and dense Adagrad, or SparseAdam and Adam. It counts
+  as the peer with whichever is faster, and its NE with whichever is better.
+- DeepCTR-Torch: WDL and DCN (matrix) by `fit`, no L2, Adagrad; its rows are fewer (`--peer-rows`), its NE is of
+  these, and so is the NE of ours that stands beside it. `--peer` names a folder that it and tqdm were installed
+  into (`pip install --no-deps --target FOLDER deepctr-torch tqdm`). On import it asks the network for a newer
+  version of itself: a stand-in for `requests`, which is all that is changed in it, keeps it from that.
+- learning rates: of each side the best of RATES on other rows (`--tune` prints all).
+- two processes: ours, by torchrun, each with one thread and half of each batch, against one with one thread.
+- CUDA: where there is a GPU, ours and plain torch with 39 slots, hidden layers 1024, 512, 256 and batches of
+  65,536.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from logreg import machine
+from numpy.typing import NDArray
+
+SLOTS, VALUES, BITS, DIM, NUMBERS = 26, 100_000, 17, 16, 13
+BATCH, HIDDEN, CROSSES = 4096, (256, 128), 3
+TEST = 100_000
+WARM = 5
+SIDES = ("ours", "torch adagrad", "torch adam", "deepctr")
+ARCHS = ("wide_deep", "dcn_v2")
+RATES = {"ours": 0.02, "torch adagrad": 0.02, "torch adam": 0.001, "deepctr": 0.02}
+GRID = {"ours": (0.01, 0.02, 0.05), "torch adagrad": (0.01, 0.02, 0.05), "torch adam": (0.0005, 0.001, 0.002)}
+FLOORS = {"deepctr": 5.0, "torch": 1.3}
+
+
+class Data(NamedTuple):
+    """n rows."""
+
+    hashes: NDArray[np.int32]
+    """(n, SLOTS); values of a slot lie at different lowest BITS bits, but for a few."""
+    real: NDArray[np.float32]
+    label: NDArray[np.float32]
+
+    def cut(self, first: int, last: int) -> Data:
+        return Data(*(part[first:last] for part in self))
+
+
+class Batch(NamedTuple):
+    whole: NDArray[np.int32]
+    real: NDArray[np.float32]
+    label: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    sources: tuple[str, ...] = ("memory",)
+
+
+def main() -> None:
+    asked = _asked()
+    if asked.side:
+        print(json.dumps(fit(asked)))
+        return
+    print(json.dumps({**machine(), "threads": asked.threads, "rows": asked.rows}), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        asked.work = Path(folder)
+        write(asked.work, asked.rows)
+        if asked.tune:
+            tune(asked)
+            return
+        for arch in ARCHS:
+            compare(asked, arch)
+        scale(asked)
+        if has_cuda():
+            for precision in ("fp32", "bf16"):
+                for side in ("ours", "torch adagrad"):
+                    tell(child(asked, side, "wide_deep", device="cuda", precision=precision))
+        else:
+            tell({"cuda": "not run on a GPU"})
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=400_000)
+    parser.add_argument("--peer-rows", type=int, default=150_000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peer", type=Path, help="folder that deepctr-torch was installed into")
+    parser.add_argument("--tune", action="store_true", help="NE by learning rate, on rows of another seed")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--arch", choices=ARCHS, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--rate", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
+    parser.add_argument("--precision", default="fp32", help=argparse.SUPPRESS)
+    parser.add_argument("--ranks", type=int, default=1, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def tell(found: dict[str, Any]) -> None:
+    print(json.dumps(found), flush=True)
+
+
+def compare(asked: argparse.Namespace, arch: str) -> None:
+    """All sides in turn, so many times; a JSON object for each fit, and one of medians and ratios."""
+    sides = [side for side in SIDES if side != "deepctr" or asked.peer]
+    fits: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    for _ in range(asked.repeats):
+        for side in sides:
+            rows = asked.peer_rows if side == "deepctr" else asked.rows
+            fits[side].append(child(asked, side, arch, rows=rows))
+            tell(fits[side][-1])
+    medians = {
+        side: {
+            name: statistics.median(fit[name] for fit in found) for name in ("rows_per_s", "rows_per_cpu_s", "ne")
+        }
+        for side, found in fits.items()
+    }
+    ours, plain = medians["ours"], [medians["torch adagrad"], medians["torch adam"]]
+    ratios = {
+        f"times_plain_torch_{by}": round(ours[by] / max(one[by] for one in plain), 2)
+        for by in ("rows_per_s", "rows_per_cpu_s")
+    }
+    ratios |= {"floor": FLOORS["torch"], "ne_ours": ours["ne"], "ne_torch": min(one["ne"] for one in plain)}
+    if asked.peer:
+        few = child(asked, "ours", arch, rows=asked.peer_rows)
+        ratios["times_deepctr"] = round(ours["rows_per_s"] / medians["deepctr"]["rows_per_s"], 2)
+        ratios |= {
+            "floor_deepctr": FLOORS["deepctr"],
+            "ne_deepctr": medians["deepctr"]["ne"],
+            "ne_ours_few": few["ne"],
+        }
+    tell({"arch": arch, "medians": medians, **ratios})
+
+
+def scale(asked: argparse.Namespace) -> None:
+    """One process and two, a thread each."""
+    asked = argparse.Namespace(**{**vars(asked), "threads": 1})
+    one, two = ([child(asked, "ours", "wide_deep", ranks=n) for _ in range(asked.repeats)] for n in (1, 2))
+    rates = [statistics.median(fit["rows_per_s"] for fit in fits) for fits in (one, two)]
+    nes = [fits[0]["ne"] for fits in (one, two)]
+    megabytes = two[0]["bytes_per_step"] / 2**20
+    tell(
+        {
+            "processes": [1, 2],
+            "rows_per_s": rates,
+            "times": round(rates[1] / rates[0], 2),
+            "ne": nes,
+            "mb": megabytes,
+        }
+    )
+
+
+def tune(asked: argparse.Namespace) -> None:
+    for arch in ARCHS:
+        for side, rates in GRID.items():
+            for rate in rates:
+                found = child(asked, side, arch, rate=rate)
+                tell({"arch": arch, "side": side, "rate": rate, "ne": found["ne"]})
+
+
+def child(asked: argparse.Namespace, side: str, arch: str, **changes: Any) -> dict[str, Any]:
+    """One fit in a process (or two) of its own."""
+    options = {"rows": asked.rows, "threads": asked.threads, "work": asked.work, "side": side, "arch": arch}
+    options |= {"peer": asked.peer} if asked.peer else {}
+    given = [text for name, value in (options | changes).items() for text in (f"--{name}", str(value))]
+    start = [sys.executable, __file__]
+    if changes.get("ranks", 1) > 1:
+        ranks = str(changes["ranks"])
+        start = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            ranks,
+            __file__,
+        ]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(asked.threads), "MKL_NUM_THREADS": str(asked.threads)}
+    done = subprocess.run([*start, *given], capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{side}: {done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(
+        next(line for line in done.stdout.splitlines()[::-1] if line.startswith("{"))
+    )
+    return found
+
+
+# --- the rows ---------------------------------------------------------------------------------
+
+
+def write(folder: Path, rows: int, seed: int = 7) -> None:
+    for name, part in zip(Data._fields, made(rows + TEST, seed), strict=True):
+        np.save(folder / f"{name}.npy", part)
+
+
+def read(folder: Path, rows: int) -> tuple[Data, Data]:
+    """The first rows to train on, and the last for the test."""
+    every = Data(*(np.load(folder / f"{name}.npy") for name in Data._fields))
+    return every.cut(0, rows), every.cut(len(every.label) - TEST, len(every.label))
+
+
+def made(n: int, seed: int) -> Data:
+    world, rng = np.random.default_rng(99), np.random.default_rng(seed)
+    hashes = np.empty((n, SLOTS), np.int32)
+    logit = np.full(n, -3.2)
+    before = np.zeros((n, 4))
+    for slot in range(SLOTS):
+        values = (rng.zipf(1.2, n) - 1) % VALUES
+        hashes[:, slot] = world.permutation(1 << BITS)[:VALUES][values]
+        if slot % 2 == 0:
+            logit += world.normal(scale=0.35, size=VALUES)[values]
+        traits = world.normal(scale=0.6, size=(VALUES, 4))[values]
+        if slot % 4 == 3:
+            logit += (traits * before).sum(axis=1) * 0.5
+        before = traits
+    real = rng.lognormal(sigma=1.5, size=(n, NUMBERS)).astype(np.float32)
+    logit += np.log1p(real[:, :4]) @ np.array([0.3, -0.3, 0.2, -0.2])
+    real[rng.random(real.shape) < 0.1] = np.nan
+    return Data(hashes, real, (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(np.float32))
+
+
+# --- the sides --------------------------------------------------------------------------------
+
+
+def fit(asked: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(asked.threads)
+    train, test = read(asked.work, asked.rows)
+    sides: dict[str, Callable[..., dict[str, Any]]] = {"ours": ours, "deepctr": deepctr}
+    own = {"rate": asked.rate or RATES[asked.side]}
+    found = sides.get(asked.side, plain_torch)(asked, train, test, **own)
+    p = found.pop("p")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
+    head = {"side": asked.side, "arch": asked.arch, "rows": asked.rows, **own}
+    return {**head, **found, "ne": round(ne_of(test.label, p), 5), "peak_mb": peak}
+
+
+def ne_of(label: NDArray[np.float32], p: NDArray[np.floating]) -> float:
+    from clickmill.metrics import normalized_entropy
+
+    return normalized_entropy(label, p)
+
+
+def timed(rows: int, steps: Iterator[int]) -> dict[str, Any]:
+    """What the steps after the first WARM take; each says how many rows it took."""
+    done, wall, cpu = 0, 0.0, 0.0
+    for step, own in enumerate(steps):
+        done += own if step >= WARM else 0
+        if step == WARM - 1:
+            wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"rows_per_s": round(done / wall), "rows_per_cpu_s": round(done / cpu), "timed_rows": min(done, rows)}
+
+
+def ours(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) -> dict[str, Any]:
+    from clickmill.nets.layout import Layout
+    from clickmill.nets.net import net_of
+    from clickmill.nets.standard import moments, standard_of
+    from clickmill.specs import WideDeepSpec
+    from clickmill.train.wide_deep.learner import Learner
+
+    slots = tuple(f"s_{n}" for n in range(SLOTS))
+    settings = {"arch": asked.arch, "hidden": HIDDEN, "cross_layers": CROSSES, "learning_rate": rate}
+    spec = WideDeepSpec.model_validate({**settings, "ftrl": {"l1": 0.0}, "precision": asked.precision})
+    wide = slots if asked.arch == "wide_deep" else ()
+    numbers = tuple(f"n_{n}" for n in range(NUMBERS))
+    layout = Layout(slots, (DIM,) * SLOTS, (BITS,) * SLOTS, tuple(range(SLOTS)), numbers, wide, 22, 1)
+    q = float(train.label.mean())
+    net = net_of(spec, layout, standard_of(moments(train.real)), float(np.log(q / (1 - q))), threads=asked.threads)
+    slot_hashes = hashed(train), hashed(test)  # (the wide part's table is one for all slots)
+    with team_of(asked.ranks) as team:
+        learner = Learner(net.to(asked.device), spec, team)
+
+        def steps() -> Iterator[int]:
+            for step, begin in enumerate(range(0, asked.rows, BATCH)):
+                end = min(begin + BATCH, asked.rows)
+                cut = slice(
+                    begin + team.rank * (end - begin) // team.size,
+                    begin + (team.rank + 1) * (end - begin) // team.size,
+                )
+                label = train.label[cut]
+                learner.step(Batch(slot_hashes[0][cut], train.real[cut], label, np.ones_like(label)), step=step)
+                yield end - begin
+
+        found = timed(asked.rows, steps())
+        per_step = team.bytes_sent // -(-asked.rows // BATCH)
+    margins = [
+        learner.margins(slot_hashes[1][at : at + BATCH], test.real[at : at + BATCH])
+        for at in range(0, TEST, BATCH)
+    ]
+    seconds = {name: round(value, 3) for name, value in learner.seconds.items()}
+    return {**found, "bytes_per_step": per_step, "seconds": seconds, "p": sigmoid(np.concatenate(margins))}
+
+
+def hashed(data: Data) -> NDArray[np.int32]:
+    """Above the lowest BITS bits a slot's values have the slot's own ones, as hashes do."""
+    return data.hashes | (np.random.default_rng(5).permutation(2**14)[:SLOTS] << BITS).astype(np.int32)
+
+
+def team_of(ranks: int) -> Any:
+    from contextlib import nullcontext
+
+    from clickmill.train.wide_deep import team
+
+    return nullcontext(team.Alone()) if ranks == 1 else team.joined("torch")
+
+
+def plain_torch(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) -> dict[str, Any]:
+    """What a good engineer writes by hand."""
+    import torch
+    from torch import nn
+
+    from clickmill.nets.standard import moments, standard_of
+
+    torch.manual_seed(1)
+    standard = standard_of(moments(train.real))
+    width = SLOTS * DIM + 2 * NUMBERS
+
+    def ready(data: Data) -> tuple[torch.Tensor, ...]:
+        x = (np.log1p(data.real) - standard.mean) * standard.scale
+        missing = np.isnan(x)
+        numbers = np.concatenate([np.where(missing, 0, x), missing], axis=1).astype(np.float32)
+        places = data.hashes + (np.arange(SLOTS, dtype=np.int32) << BITS)
+        return tuple(torch.from_numpy(part).to(asked.device) for part in (places, numbers, data.label))
+
+    class Crossed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.crosses = nn.ModuleList(nn.Linear(width, width) for _ in range(CROSSES))
+
+        def forward(self, first: torch.Tensor) -> torch.Tensor:
+            x = first
+            for layer in self.crosses:
+                x = first * layer(x) + x
+            return x
+
+    q = float(train.label.mean())
+    embedding = nn.EmbeddingBag(SLOTS << BITS, DIM, mode="sum", sparse=True).to(asked.device)
+    nn.init.normal_(embedding.weight, 0, 0.01)
+    wide = nn.EmbeddingBag(SLOTS << BITS, 1, mode="sum", sparse=True).to(asked.device)
+    nn.init.zeros_(wide.weight)
+    layers: list[nn.Module] = []
+    before = width
+    for out in HIDDEN:
+        layers += [nn.Linear(before, out), nn.ReLU(inplace=True)]
+        before = out
+    hidden, crosses = nn.Sequential(*layers), Crossed()
+    dcn = asked.arch == "dcn_v2"
+    head = nn.Linear(before + width * dcn, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.constant_(head.bias, np.log(q / (1 - q)))
+    dense = nn.ModuleList([hidden, head, *([crosses] if dcn else [])]).to(asked.device)
+    tables = [embedding.weight, *([] if dcn else [wide.weight])]
+    adam = asked.side == "torch adam"
+    sparse_optimizer = (torch.optim.SparseAdam if adam else torch.optim.Adagrad)(tables, lr=rate)
+    dense_optimizer = (torch.optim.Adam if adam else torch.optim.Adagrad)(dense.parameters(), lr=rate)
+
+    def margins(places: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([embedding(places.view(-1, 1)).view(len(places), -1), numbers], dim=1)
+        with torch.autocast(asked.device, torch.bfloat16, enabled=asked.precision == "bf16"):
+            made = torch.cat([crosses(x), hidden(x)], dim=1) if dcn else hidden(x)
+        out = head(made.float())[:, 0]
+        return out if dcn else out + wide(places)[:, 0]
+
+    places, numbers, label = ready(train)
+
+    def steps() -> Iterator[int]:
+        for begin in range(0, asked.rows, BATCH):
+            cut = slice(begin, begin + BATCH)
+            loss = nn.functional.binary_cross_entropy_with_logits(margins(places[cut], numbers[cut]), label[cut])
+            sparse_optimizer.zero_grad()
+            dense_optimizer.zero_grad()
+            loss.backward()
+            sparse_optimizer.step()
+            dense_optimizer.step()
+            if not np.isfinite(loss.item()):
+                raise SystemExit("the loss is not finite")
+            yield len(label[cut])
+
+    found = timed(asked.rows, steps())
+    with torch.no_grad():
+        test_places, test_numbers, _ = ready(test)
+        pairs = zip(test_places.split(BATCH), test_numbers.split(BATCH), strict=True)
+        said = torch.cat([margins(*pair) for pair in pairs])
+    return {**found, "p": sigmoid(said.cpu().numpy())}
+
+
+def deepctr(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) -> dict[str, Any]:
+    import torch
+
+    sys.path.insert(0, str(asked.peer))
+    sys.modules["requests"] = ModuleType("requests")  # (it would ask for its newest version)
+    from deepctr_torch.inputs import DenseFeat, SparseFeat
+    from deepctr_torch.models import DCN, WDL
+
+    from clickmill.nets.standard import moments, standard_of
+
+    standard = standard_of(moments(train.real))
+    names = [f"C{n}" for n in range(SLOTS)], [f"I{n}" for n in range(NUMBERS)]
+    sparse = [SparseFeat(name, 1 << BITS, embedding_dim=DIM) for name in names[0]]
+    features = [*sparse, *(DenseFeat(name, 1) for name in names[1])]
+
+    def ready(data: Data) -> dict[str, NDArray[Any]]:
+        x = np.nan_to_num((np.log1p(data.real) - standard.mean) * standard.scale)
+        columns = {name: data.hashes[:, n].astype(np.float32) for n, name in enumerate(names[0])}
+        return columns | {name: x[:, n].astype(np.float32) for n, name in enumerate(names[1])}
+
+    common = {"dnn_hidden_units": HIDDEN, "l2_reg_linear": 0, "l2_reg_embedding": 0, "init_std": 0.01}
+    if asked.arch == "dcn_v2":
+        crossed = {"cross_num": CROSSES, "cross_parameterization": "matrix", "l2_reg_cross": 0}
+        model = DCN(features, features, **common, **crossed)
+    else:
+        model = WDL(features, features, **common)
+    model.compile(torch.optim.Adagrad(model.parameters(), lr=rate), "binary_crossentropy")
+    model.fit(ready(train.cut(0, 2 * BATCH)), train.label[: 2 * BATCH], batch_size=BATCH, epochs=1, verbose=0)
+    wall, cpu = time.perf_counter(), time.process_time()
+    model.fit(ready(train), train.label, batch_size=BATCH, epochs=1, verbose=0)
+    spent = time.perf_counter() - wall, time.process_time() - cpu
+    rates = {
+        name: round(asked.rows / seconds)
+        for name, seconds in zip(("rows_per_s", "rows_per_cpu_s"), spent, strict=True)
+    }
+    return {**rates, "timed_rows": asked.rows, "p": model.predict(ready(test), BATCH)[:, 0]}
+
+
+def sigmoid(margins: NDArray[np.floating]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-margins.astype(np.float64)))
+
+
+def has_cuda() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+if __name__ == "__main__":
+    main()
