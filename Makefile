@@ -1,10 +1,12 @@
 # clickmill. `make help` lists the targets; every path is relative, so that a folder may hold spaces.
 .DEFAULT_GOAL := help
-.PHONY: help setup deep check lint types unit test verify bench demo
+.PHONY: help setup deep check lint types unit test verify bench demo airflow airflow-up airflow-down
 
 BIN := .venv/bin
 # Two processes, each with a Spark session of its own; the tests of a file stay together, as they share fixtures.
 SPLIT := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Airflow's environment lacks what the other tests' conftest imports, and must not have it.
+OF_AIRFLOW := .venv-airflow/bin/pytest --confcutdir tests/airflow tests/airflow
 # The demo: two simulated weeks that end with this one. `make demo MODELS=lr,trees` trains these models only, and
 # installs no torch where none of them is deep.
 DEMO := --conf conf/datasets/simulated.yaml --ds 2026-01-14
@@ -12,7 +14,7 @@ MODELS :=
 SET_UP := $(if $(MODELS),$(if $(findstring deep,$(MODELS)),deep,setup),deep)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: ## make .venv from requirements.lock, with the two Delta jars (PYTHON=... names the interpreter)
 	@setup/setup.sh
@@ -34,15 +36,26 @@ types:
 unit:
 	$(BIN)/pytest $(SPLIT) tests/unit -m "not slow"
 
-test: deep ## check, then all tests but the slow proofs; .ci/run is this
+test: deep airflow ## check, then all tests but the slow proofs; .ci/run is this
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest $(SPLIT) --ignore=tests/unit -m "not slow"
+	$(OF_AIRFLOW) -m "not slow"
 
-verify: deep ## the slow proofs
+verify: deep airflow ## the slow proofs
 	$(BIN)/pytest -m slow
+	$(OF_AIRFLOW) -m slow
 
 bench: deep ## the benchmarks, peers side by side (bench/RESULTS.md says what they gave)
 	@for bench in bench/[a-z]*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
 
 demo: $(SET_UP) ## simulate two weeks, run the whole chain, show the leaderboard and the report's path
 	@$(BIN)/clickmill run pipeline $(DEMO)$(if $(MODELS), --models $(MODELS))
+
+airflow: setup ## make .venv-airflow from airflow/requirements.lock
+	@setup/airflow.sh
+
+airflow-up: airflow ## Airflow with the DAGs and a simulated log, on loopback
+	@airflow/bin/up
+
+airflow-down: ## stop it
+	@airflow/bin/down

@@ -1,0 +1,1 @@
+"""What the DAG files are made of: settings, tasks, what a job's end means. Nothing of clickmill is imported."""

@@ -1,0 +1,223 @@
+"""The DAG files: their tasks, their order, what they tell a job, what they may not import, on either platform."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+DAGS, INCLUDE = ROOT / "airflow" / "dags", ROOT / "airflow" / "include"
+PARSE = f"""
+import airflow.sdk, airflow.dag_processing.dagbag, json, sys, time
+sys.path.insert(0, {str(INCLUDE)!r})
+start = time.process_time()
+bag = airflow.dag_processing.dagbag.DagBag({str(DAGS)!r})
+took = time.process_time() - start
+assert not bag.import_errors, bag.import_errors
+heavy = sorted({{"pyspark", "torch", "clickmill", "numpy", "pandas"}} & set(sys.modules))
+dags = {{}}
+for name, dag in bag.dags.items():
+    dags[name] = {{task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}}
+print(json.dumps({{"took": took, "heavy": heavy, "dags": dags}}))
+"""
+CHAIN = {
+    "ingest": ["build_features"],
+    "build_features": ["downsample"],
+    "downsample": ["train_lr", "train_lr_nocross"],
+    "train_lr": ["calibrate"],
+    "train_lr_nocross": ["calibrate"],
+    "calibrate": ["evaluate"],
+    "evaluate": ["promote"],
+    "promote": ["monitor"],
+    "monitor": [],
+}
+
+
+def parsed(**environment: str) -> dict[str, object]:
+    """The DAGs as a process of its own finds them: {"took": CPU seconds, "heavy": modules, "dags": …}."""
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_day_goes_from_the_log_to_the_gate_and_then_looks_for_drift():
+    found = parsed()
+    assert found["dags"]["click_models_daily"] == CHAIN
+    again = {task: after for task, after in CHAIN.items() if task in ("calibrate", "evaluate")}
+    trained = {"train_lr": ["calibrate"], "train_lr_nocross": ["calibrate"]}
+    assert found["dags"]["click_models_retrain"] == trained | again | {"promote": []}
+    assert found["heavy"] == []
+    assert found["took"] < 0.5
+
+
+def test_values_are_counted_where_a_model_looks_back_and_a_log_is_simulated_where_asked():
+    found = parsed(CLICKMILL_SIMULATE="1", CLICKMILL_MODELS="lr:logreg trees:xgboost net:wide_deep")
+    daily = found["dags"]["click_models_daily"]
+    assert daily["simulate"] == ["ingest"]
+    assert daily["build_features"] == ["encode"]
+    assert daily["encode"] == ["downsample"]
+    assert daily["downsample"] == ["train_lr", "train_net", "train_trees"]
+
+
+def test_on_databricks_the_same_tasks_need_no_spark():
+    assert parsed(CLICKMILL_PLATFORM="databricks")["dags"]["click_models_daily"] == CHAIN
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PLATFORM", "yarn", "'yarn': write one of local, databricks"),
+        ("MODELS", "lr", "'lr': write NAME:KIND"),
+        ("END", "tomorrow", "'tomorrow': write a day, YYYY-MM-DD"),
+        ("SETS", "'a=1", "write a list as in a shell"),
+        ("DATABRICKS", "[1]", "write a JSON object"),
+        ("RETRIES", "some", "write a whole number"),
+        ("SPARK_CONF", "spark.x", "write KEY=VALUE"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch, name, value, said):
+    monkeypatch.syspath_prepend(INCLUDE)
+    from click_tasks.settings import Settings
+
+    monkeypatch.setenv(f"CLICKMILL_{name}", value)
+    with pytest.raises(ValueError, match=f"CLICKMILL_{name}") as raised:
+        Settings.from_env()
+    assert said in str(raised.value)
+
+
+def test_nothing_of_clickmill_is_imported_and_the_dag_files_import_only_airflow_and_their_helpers():
+    for path in [*DAGS.glob("*.py"), *INCLUDE.rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                assert name.split(".")[0] not in ("clickmill", "pyspark", "torch", "numpy", "pandas"), path
+                if path.parent == DAGS:
+                    assert name.split(".")[0] in ("__future__", "airflow", "click_tasks", "pendulum"), path
+
+
+def test_the_folder_is_no_package_or_it_would_hide_airflow_itself():
+    assert not list(ROOT.glob("airflow/__init__.py"))
+    assert not list(Path(__file__).parent.glob("__init__.py"))
+
+
+def test_the_lock_is_plain_pins_and_what_is_installed():
+    pins = (ROOT / "airflow" / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    assert all(pin.count("==") == 1 and not set(pin) & set("/@ ") for pin in pins)
+    asked = (ROOT / "airflow" / "requirements.in").read_text(encoding="utf-8").splitlines()
+    assert {name.partition("==")[0] for name in asked} <= {pin.partition("==")[0] for pin in pins}
+    freeze = [sys.executable, "-m", "pip", "freeze"]
+    installed = subprocess.run(freeze, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert set(pins) == set(installed)
+
+
+def test_a_job_is_told_day_models_settings_and_master(dag, monkeypatch):
+    task = rendered(dag("local", CLICKMILL_SETS="'dataset.slots=[C1, C2]'"), "calibrate")
+    command = task._get_hook()._build_spark_submit_command(task.application)
+    assert command[:3] == [str(ROOT / "airflow" / "bin" / "spark-submit"), "--master", "local[2]"]
+    told = command[command.index(str(ROOT / "jobs" / "calibrate.py")) + 1 :]
+    result = str(Path(os.environ["AIRFLOW_HOME"]) / "results" / "click_models_daily-r1-calibrate.json")
+    assert told == [
+        *("--conf", "datasets/simulated.yaml", "--set", "dataset.slots=[C1, C2]", "--ds", "2026-01-05"),
+        *("--models", "lr,lr_nocross", "--set", "spark.master=local[2]", "--result-file", result),
+    ]
+    assert all(isinstance(part, str) for part in command)
+
+
+def test_the_days_of_a_first_run_are_told_to_the_jobs_of_days_alone(dag):
+    daily = dag("local", CLICKMILL_MODELS="trees:xgboost", CLICKMILL_SIMULATE="1")
+    for task in daily.tasks:
+        arguments = rendered(daily, task.task_id, days=9).application_args
+        if task.task_id in ("simulate", "ingest", "build_features", "encode", "downsample"):
+            assert arguments[arguments.index("--days") + 1] == "9"
+        else:
+            assert "--days" not in arguments
+
+
+def test_every_task_has_the_pool_a_limit_of_time_and_the_rule_of_retries(dag):
+    for task in dag("local", CLICKMILL_POOL="narrow", CLICKMILL_RETRIES="5", CLICKMILL_TIMEOUT_MINUTES="30").tasks:
+        assert (task.pool, task.retries, task.execution_timeout.total_seconds()) == ("narrow", 5, 1800)
+        assert type(task.retry_policy).__name__ == "ByExitCode"
+
+
+def test_retraining_takes_the_latest_day_that_drifted_and_other_stretches(dag):
+    from types import SimpleNamespace
+
+    daily = dag("local", name="click_models_retrain", CLICKMILL_RETRAIN_SETS="split.test=3h")
+    events = {"drift": [SimpleNamespace(extra={"ds": day}) for day in ("2026-01-03", "2026-01-07", "2026-01-05")]}
+    told = rendered(daily, "train_lr", triggering_asset_events=events).application_args
+    assert told[told.index("--ds") + 1] == "2026-01-07"
+    assert told[told.index("split.test=3h") - 1] == "--set"
+
+
+def test_on_databricks_the_wheel_gets_the_same_arguments_and_the_compute_that_is_set(dag, monkeypatch):
+    from unittest import mock
+
+    from airflow.sdk.exceptions import TaskDeferred
+
+    compute = {"existing_cluster_id": "0101-1", "libraries": [{"whl": "/Volumes/main/wheels/clickmill.whl"}]}
+    task = rendered(dag("databricks", CLICKMILL_DATABRICKS=json.dumps(compute)), "ingest", days=2)
+    hook = mock.Mock()
+    hook.submit_run.return_value = 7
+    hook.get_run.return_value = {"state": {"life_cycle_state": "PENDING", "result_state": "", "state_message": ""}}
+    with mock.patch.object(type(task), "_hook", hook), pytest.raises(TaskDeferred):
+        task.execute({"ti": mock.Mock(), "outlet_events": {}})
+    (sent,) = hook.submit_run.call_args.args
+    assert sent["tasks"] == [
+        {
+            "task_key": "ingest",
+            "python_wheel_task": {
+                "package_name": "clickmill",
+                "entry_point": "clickmill",
+                "parameters": [
+                    *("run", "ingest", "--conf", "datasets/simulated.yaml"),
+                    *("--ds", "2026-01-05", "--days", "2"),
+                ],
+            },
+            **compute,
+        }
+    ]
+    assert sent["idempotency_token"] == "5f3c"
+
+
+@pytest.fixture
+def dag(monkeypatch):
+    """Parses a DAG with the environment that is given."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.syspath_prepend(INCLUDE)
+
+    def parse(platform: str, name: str = "click_models_daily", **environment: str):
+        monkeypatch.setenv("CLICKMILL_PLATFORM", platform)
+        for key, value in environment.items():
+            monkeypatch.setenv(key, value)
+        bag = DagBag(str(DAGS))
+        assert bag.import_errors == {}
+        return bag.dags[name]
+
+    return parse
+
+
+def rendered(dag, task_id: str, *, days: int = 1, **context: object):
+    """A copy of a task as it would run on 2026-01-05."""
+    from types import SimpleNamespace
+
+    task = dag.get_task(task_id)
+    conn = SimpleNamespace(clickmill_spark=SimpleNamespace(host="local[2]"))
+    ti = SimpleNamespace(task_id=task_id, try_number=1, id="5f3c")
+    known = {"ds": "2026-01-05", "run_id": "r1", "dag": dag, "ti": ti, "conn": conn, "params": {"days": days}}
+    task.render_template_fields(known | (dag.user_defined_macros or {}) | context)
+    return task
