@@ -12,9 +12,11 @@ from typing import Any
 
 import psutil
 import pytest
-from world import World
+from world import README, World
 
 pytestmark = pytest.mark.slow
+UP_AND_DOWN = README[1].splitlines()
+"""Its three lines, of which the second asks for three days."""
 PATIENCE = 40 * 60
 """Seconds for a backfill, on a machine that does other things too."""
 
@@ -36,11 +38,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         asked = f"--conf '{found.folder}/small.yaml' --ds {found.day(3)} --days 3 --set 'spark.master=local[2]'"
         found.sh(f"airflow/bin/spark-submit --master 'local[2]' --driver-memory 1g $PWD/jobs/{job}.py {asked}")
     try:
-        assert "Airflow is up: http://localhost:" in found.sh("make airflow-up")
-        assert "Airflow is up" in found.sh("make airflow-up"), "a second call finds it"
+        assert "Airflow is up: http://localhost:" in found.sh(UP_AND_DOWN[0])
+        assert "Airflow is up" in found.sh(UP_AND_DOWN[0]), "a second call finds it"
         yield found
     finally:
-        found.sh("make airflow-down")
+        found.sh(UP_AND_DOWN[2])
         left = [one for one in psutil.process_iter() if _is_of(one)]
         assert left == [], "down means down"
 
@@ -48,9 +50,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def test_a_poisoned_day_stops_alone_and_is_mended_alone(world):
     world.poison(5, share=0.05)
     first, last = world.day(4), world.day(6)
-    world.sh(
-        f"airflow backfill create --dag-id click_models_daily --from-date {first} --to-date {last}", timeout=120
-    )
+    command = UP_AND_DOWN[1].replace("2026-01-10", str(first)).replace("2026-01-12", str(last))
+    world.sh(command, timeout=300)
     runs = wait_for(world, lambda found: len(found) == 3 and set(found.values()) <= {"success", "failed"})
     assert [runs[str(world.day(number))] for number in (4, 5, 6)] == ["success", "failed", "success"]
     poisoned = states(world, world.day(5))
@@ -62,7 +63,7 @@ def test_a_poisoned_day_stops_alone_and_is_mended_alone(world):
     before = world.tables()
 
     world.mend(5)
-    world.sh(f"airflow tasks clear --yes click_models_daily -s {world.day(5)} -e {world.day(5)}", timeout=120)
+    world.sh(f"airflow tasks clear --yes click_models_daily -s {world.day(5)} -e {world.day(5)}", timeout=300)
     runs = wait_for(world, lambda found: found[str(world.day(5))] == "success")
     assert set(runs.values()) == {"success"}
     assert {number: tries(world, world.day(number)) for number in (4, 6)} == untouched, "only that day ran again"
@@ -73,7 +74,7 @@ def test_a_poisoned_day_stops_alone_and_is_mended_alone(world):
 
 def test_a_day_run_again_changes_nothing(world):
     before, was = world.tables(), tries(world, world.day(6))
-    world.sh(f"airflow tasks clear --yes click_models_daily -s {world.day(6)} -e {world.day(6)}", timeout=120)
+    world.sh(f"airflow tasks clear --yes click_models_daily -s {world.day(6)} -e {world.day(6)}", timeout=300)
     wait_for(world, lambda found: found[str(world.day(6))] == "running")
     wait_for(world, lambda found: found[str(world.day(6))] == "success")
     again = tries(world, world.day(6))

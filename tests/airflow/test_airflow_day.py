@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import sqlite3
 import subprocess
@@ -15,10 +14,8 @@ from pathlib import Path
 
 import psutil
 from conftest import ROOT
-from world import World
+from world import README, World
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README[README.index("\n### Airflow\n") :], re.MULTILINE | re.DOTALL)
 MARK = "CLICKMILL_TEST_TASK"
 ENDLESS = ("simulate.rows_per_day=50000000", "simulate.partitions=2")
 SMALL = "import json, sys; sys.path.insert(0, 'tests/jobs'); import small; print(json.dumps(small.SETS))"
@@ -35,9 +32,7 @@ def test_the_day_of_the_readme(tmp_path):
     """Set-up, nine simulated days, the chain, the gate, drift; the events of assets with the tables' versions."""
     world = World(tmp_path, CLICKMILL_SETS=shlex.join(small_sets()))
     del world.environment["CLICKMILL_CONF"]
-    block = BLOCKS[0]
-    assert "airflow dags test click_models_daily" in block
-    said = world.sh(block)
+    said = world.sh(README[0])
     assert "DagRun Finished" in said
     with sqlite3.connect(tmp_path / "airflow" / "airflow.db") as database:
         states = dict(database.execute("select task_id, state from task_instance"))

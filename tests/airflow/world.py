@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import subprocess
 from datetime import date, timedelta
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 
 from conftest import ROOT
 
+_TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+README = re.findall(r"^```sh\n(.*?)^```$", _TEXT[_TEXT.index("\n### Airflow\n") :], re.MULTILINE | re.DOTALL)
+"""The README's two blocks on Airflow: a day in one process, and days with scheduler and UI."""
 FIRST = date(2026, 3, 1)
 ROWS = 2400
 POISON = "no fields at all\n"
