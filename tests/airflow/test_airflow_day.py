@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
 import uuid
-from pathlib import Path
+from collections.abc import Iterator
 
 import psutil
+import pytest
 from conftest import ROOT
 from world import README, World
 
@@ -59,9 +61,18 @@ def test_the_day_of_the_readme(tmp_path):
     assert {rows for rows, _digest in (world.tables()[name] for name in ("click_log", "features"))} == {27_000}
 
 
-def test_where_the_task_is_killed_its_jvm_and_driver_die(tmp_path):
+@pytest.fixture
+def mark() -> Iterator[str]:
+    """Stands in the environment of a task and of all that it starts; what is left of them is killed."""
+    found = uuid.uuid4().hex
+    yield found
+    for pid in family(found):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_where_the_task_is_killed_its_jvm_and_driver_die(tmp_path, mark):
     """As by the kernel, where memory runs out: nobody is left to clean up."""
-    mark, environment = _marked_environment(tmp_path)
+    environment = os.environ | {MARK: mark, "CLICKMILL_HOME": str(tmp_path)}
     arguments = [
         *("--master", "local[2]", "--driver-memory", "1g", str(ROOT / "jobs" / "simulate.py")),
         *("--conf", "datasets/simulated.yaml", "--ds", "2026-01-01", "--set", "spark.master=local[2]"),
@@ -79,14 +90,12 @@ def test_where_the_task_is_killed_its_jvm_and_driver_die(tmp_path):
     _until(lambda: not family(mark), seconds=30)
 
 
-def test_a_task_that_runs_too_long_fails_and_leaves_nothing(tmp_path):
+def test_a_task_that_runs_too_long_fails_and_leaves_nothing(tmp_path, mark):
     world = World(tmp_path, CLICKMILL_SETS=shlex.join(["warehouse=w", *ENDLESS]), CLICKMILL_RETRIES="0")
-    mark, marked = _marked_environment(tmp_path)
-    world.environment |= {MARK: marked[MARK], "CLICKMILL_TIMEOUT_MINUTES": "0.5", "CLICKMILL_SIMULATE": "1"}
+    world.environment |= {MARK: mark, "CLICKMILL_TIMEOUT_MINUTES": "0.5", "CLICKMILL_SIMULATE": "1"}
     world.environment["CLICKMILL_CONF"] = "datasets/simulated.yaml"
     said = world.sh("airflow db migrate; airflow dags test click_models_daily 2026-01-01", fails=True)
     assert "AirflowTaskTimeout" in said
-    assert "SparkSubmit" in said or "spark-submit" in said
     _until(lambda: not family(mark), seconds=30)
     with sqlite3.connect(tmp_path / "airflow" / "airflow.db") as database:
         states = dict(database.execute("select task_id, state from task_instance"))
@@ -104,11 +113,6 @@ def family(mark: str) -> dict[int, str]:
         except psutil.Error:
             continue
     return found
-
-
-def _marked_environment(folder: Path) -> tuple[str, dict[str, str]]:
-    mark = uuid.uuid4().hex
-    return mark, os.environ | {MARK: mark, "CLICKMILL_HOME": str(folder)}
 
 
 def _until(happened, *, seconds: float) -> None:
