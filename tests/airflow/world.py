@@ -7,6 +7,7 @@ import math
 import os
 import random
 import re
+import signal
 import subprocess
 from datetime import date, timedelta
 from pathlib import Path
@@ -92,20 +93,24 @@ class World:
         self.log(number).unlink()
         self.log(number)
 
-    def sh(self, script: str, *, timeout: int = 580, fails: bool = False) -> str:
+    def sh(self, script: str, *, timeout: int = 900, fails: bool = False) -> str:
         """Runs a script in the checkout with Airflow's environment; what it printed."""
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["sh", "-euc", f". airflow/env.sh\n{script}"],
             cwd=ROOT,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
-            check=False,
+            process_group=0,
         )
-        assert (done.returncode != 0) == fails, done.stdout[-6000:]
-        return done.stdout
+        try:
+            said, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # (or what it started would go on)
+            raise
+        assert (process.returncode != 0) == fails, said[-6000:]
+        return said
 
     def tables(self) -> dict[str, Any]:
         """Rows and digest of every table but `runs`, without what may differ between equal runs."""
