@@ -67,7 +67,7 @@ class World:
             "CLICKMILL_HOME": str(folder),
             "CLICKMILL_CONF": f"'{folder}/small.yaml'",
             "CLICKMILL_DRIVER_MEMORY": "1g",
-            "CLICKMILL_SPARK_CONF": "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1",
+            "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",
             "CLICKMILL_RETRY_SECONDS": "5",
             **environment,
         }
