@@ -19,7 +19,8 @@ def main(run: Run) -> None:
     written = run.tables.write("calibrations", rows, replace={"ds": run.ds, "model_id": ids})
     for one in calibrated:
         run.say(f"{one.contender.model_id}: {one.choice.calibrator.method}, chosen on {one.clicks} clicks")
-        if not (run.dry_run or run.is_reproduction):
+    if not (run.dry_run or run.is_reproduction):
+        for one in reversed(calibrated):  # of two artifacts of one model id the day's own last
             one.write()
     run.count(rows_in=calibrated[0].rows, rows_out=written.rows)
 

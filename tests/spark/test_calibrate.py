@@ -104,6 +104,22 @@ def test_a_backfill_does_not_turn_back_the_calibration_that_serves(tmp_path: Pat
     assert served == {5: 5.0, 2: 5.0, 7: 7.0}
 
 
+def test_a_champion_whose_day_was_trained_again_keeps_its_calibration(tables: Tables) -> None:
+    """Either of the two artifacts may serve; the folder of their model id stands for the newer one."""
+    from clickmill.score.scorer import load
+
+    champion = save_model(tables.warehouse, "lr", slope=0.7)
+    again = save_model(tables.warehouse, "lr", slope=1.4, shift=1.5)
+    write(tables, judged_day.features(judged_day.days(3), 2000), again)
+    tables.append("decisions", [decision(champion)])
+    found = calibrate(tables, "lr")
+    assert {row["artifact"] for row in found.values()} == {champion["digest"], again["digest"]}
+    for row in found.values():
+        folder = Path(again["artifact"]).parent
+        assert load(folder / row["artifact"]).calibrator == Calibrator.from_dict(json.loads(row["parameters"]))
+    assert load(folder).calibrator == load(folder / again["digest"]).calibrator
+
+
 def test_nothing_is_calibrated_on_time_that_it_was_trained_on(tables: Tables) -> None:
     model = save_model(tables.warehouse, "lr")
     model["stretches"] = json.dumps({"train": ["2026-01-08T00:00:00", "2026-01-09T05:00:00"]})

@@ -18,11 +18,10 @@ from clickmill.champion import needed_columns
 from clickmill.config import Calibration, digest
 from clickmill.errors import NoRowsError
 from clickmill.models import artifact
+from clickmill.models.artifact import CALIBRATION, calibration_of
 from clickmill.scoring import Contender
 from clickmill.split import Stretch
 from clickmill.tables import Tables
-
-CALIBRATION = "calibration.json"
 
 
 class Calibrated(NamedTuple):
@@ -56,9 +55,11 @@ class Calibrated(NamedTuple):
         }
 
     def write(self) -> None:
-        """Puts `calibration.json` beside the artifact, for scoring without Spark: aside first, then renamed.
+        """Puts the calibration beside the artifact, for scoring without Spark: aside first, then renamed.
 
-        One of the same artifact that was fitted on later time stays: a backfill does not turn back what serves.
+        Once under the artifact's own name, since artifacts of one model id may both be in use, and once as
+        `calibration.json`, which says which of them the model's folder stands for. One of the same artifact that
+        was fitted on later time stays: a backfill does not turn back what serves.
         """
         content: dict[str, Any] = {
             "calibration_id": self.calibration_id,
@@ -69,11 +70,11 @@ class Calibrated(NamedTuple):
             "rows": self.rows,
             "clicks": self.clicks,
         }
-        place = Path(self.contender.artifact).parent / CALIBRATION
-        there = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
-        if there.get("artifact") == self.contender.digest and there["stretch"][1] > content["stretch"][1]:
-            return
-        artifact.put_beside(self.contender.artifact, CALIBRATION, json.dumps(content, indent=1) + "\n")
+        for name in (calibration_of(self.contender.digest), CALIBRATION):
+            place = Path(self.contender.artifact).parent / name
+            there = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+            if there.get("artifact") != self.contender.digest or there["stretch"][1] <= content["stretch"][1]:
+                artifact.put_beside(self.contender.artifact, name, json.dumps(content, indent=1) + "\n")
 
 
 def calibrate(

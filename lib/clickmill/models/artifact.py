@@ -34,6 +34,8 @@ CARD = "model.json"
 WEIGHTS = "weights.npz"
 TREES = "trees.ubj"
 NETWORK = "network.safetensors"
+CALIBRATION = "calibration.json"
+"""File beside the artifacts of a model that `calibrate` writes: of the one that was calibrated last."""
 
 
 class Model(Protocol):
@@ -96,6 +98,11 @@ def save(root: str, card: Card, arrays: Arrays, *, further: bytes | None = None)
     if not folder.is_dir():
         _write(folder, files)
     return Saved(str(folder), digest, size)
+
+
+def calibration_of(digest: str) -> str:
+    """The file beside the artifacts of a model that has the calibration of this one."""
+    return f"calibration-{digest}.json"
 
 
 def put_beside(path: str | Path, name: str, text: str) -> None:

@@ -19,12 +19,10 @@ from clickmill.errors import ArtifactError
 from clickmill.features.worker import FeatureSpec, cross_column, hash_columns, number_column, slot_column
 from clickmill.ingest import values
 from clickmill.models import artifact
-from clickmill.models.artifact import Model
+from clickmill.models.artifact import CALIBRATION, Model, calibration_of
 
 Doubles = npt.NDArray[np.float64]
 CARD = artifact.CARD
-CALIBRATION = "calibration.json"
-"""File beside a model's artifacts that `calibrate` writes."""
 UNCALIBRATED = "none"
 """In place of a calibration file: p after the prior correction alone."""
 
@@ -109,7 +107,8 @@ def load(model: Path, *, calibration: str | None = None) -> Scorer:
     found = artifact.load(folder)
     if calibration == UNCALIBRATED:
         return Scorer(found, None)
-    place = Path(calibration) if calibration else root / CALIBRATION
+    own = root / calibration_of(folder.name)
+    place = Path(calibration) if calibration else own if own.is_file() else root / CALIBRATION
     written = _read(place)
     if written.get("artifact") not in (None, folder.name):
         raise ArtifactError(

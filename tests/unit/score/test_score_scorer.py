@@ -75,6 +75,18 @@ def test_a_calibration_of_another_artifact_is_refused(tmp_path):
         load(folder)
 
 
+def test_each_artifact_of_a_model_id_has_its_own_calibration(tmp_path):
+    folder, other = save_model(tmp_path), Calibrator("platt", slope=0.5, shift=-0.25)
+    (first,) = (path.name for path in folder.iterdir() if path.is_dir())
+    save_model(tmp_path, intercept=-2.0, calibrator=None)
+    (second,) = {path.name for path in folder.iterdir() if path.is_dir()} - {first}
+    write_calibration(folder / f"calibration-{first}.json", PLATT, digest=first)
+    for name in (f"calibration-{second}.json", "calibration.json"):
+        write_calibration(folder / name, other, digest=second)
+    assert [load(folder / digest).calibrator for digest in (first, second)] == [PLATT, other]
+    assert load(folder).calibrator == other
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"calibrator": {"method": "magic"}}'])
 def test_what_is_no_calibration_is_refused(tmp_path, text):
     folder = save_model(tmp_path)
