@@ -189,9 +189,13 @@ def test_how_often_an_equal_challenger_wins_within_thirty_days(tmp_path: Path, r
             highs.append(figures["high"])
             errors.append((figures["high"] - figures["low"]) / 3.92)
         error = float(np.mean(errors))
-        for gain in (0.0, 0.5 * error, 1.0 * error, 1.5 * error, 0.0005):
-            daily = float(np.mean(np.array(highs) < -gain))
+        gains = (0.0, 0.5 * error, 1.0 * error, 1.5 * error, 0.0005)
+        daily = [float(np.mean(np.array(highs) < -gain)) for gain in gains]
+        thirty = [1 - (1 - share) ** 30 for share in daily]
+        for gain, share, within in zip(gains, daily, thirty, strict=True):
             print(
                 f"{rows} rows, noise {noise}: standard error {error:.5f}, min_gain {gain:.5f} "
-                f"({gain / error:.1f} of it): {daily:.2%} a day, {1 - (1 - daily) ** 30:.1%} in thirty"
+                f"({gain / error:.1f} of it): {share:.2%} a day, {within:.1%} in thirty"
             )
+        assert thirty[3] < 0.05, "1.5 standard errors are what docs/gate.md tells to ask for"
+        assert thirty[0] > 0.05, "else nothing would have to be asked for"
