@@ -27,6 +27,8 @@ _RISES = tuple(np.uint16(rise) for rise in (24109, 48219, 60273, 64292, 65296, 6
 """P(W ≤ k)·2^16 for k = 0 to 7, rounded. What is drawn has a mean of exactly 1 and a variance of 0.99997; a count
 above 8, of chance 1e-6, is never drawn."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_AT_ONCE = 256
+"""Rows whose draws lie side by side while they are added: 400 kB with 200 replicates."""
 
 Array = NDArray[np.float64]
 Keys = NDArray[np.uint64]
@@ -91,10 +93,13 @@ class Replicates:
         memory that hangs on no n.
         """
         add_draws(keys, groups, statistics, self.sums)
-        for group in np.unique(groups[groups >= 0]):
-            if len(self.units[group]) < MIN_UNITS:
-                found = keys[(groups == group).any(axis=1)]
-                self.units[group] = np.unique(np.concatenate([self.units[group], found]))[:MIN_UNITS]
+        lacking = np.array([len(units) < MIN_UNITS for units in self.units])
+        if not lacking.any():
+            return
+        rows = np.bincount(groups[groups >= 0], minlength=len(self.units))
+        for group in np.flatnonzero(lacking & (rows > 0)):
+            found = keys[(groups == group).any(axis=1)]
+            self.units[group] = np.unique(np.concatenate([self.units[group], found]))[:MIN_UNITS]
 
     @classmethod
     def merge(cls, parts: list[Replicates]) -> Replicates:
@@ -163,25 +168,57 @@ def _draw(keys, replicates):  # type: ignore[no-untyped-def]
     return out
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _add_chain(one, after, drawn, times, values, sums):  # type: ignore[no-untyped-def]
+    """Adds rows of one group, four at a time where there are several: the sums, which no near cache holds, are
+    read and written a fourth as often."""
+    while one >= 0:
+        two = after[one]
+        if two < 0:  # alone
+            for k in range(values.shape[1]):
+                value = values[one, k]
+                if value != 0.0:
+                    row, drawn_one = sums[k], times[drawn[one]]
+                    for r in range(times.shape[1]):
+                        row[r] += value * drawn_one[r]
+            break
+        three = after[two]
+        four = after[three] if three >= 0 else -1
+        t1, t2 = times[drawn[one]], times[drawn[two]]
+        t3, t4 = times[drawn[max(three, 0)]], times[drawn[max(four, 0)]]
+        for k in range(values.shape[1]):
+            v1, v2 = values[one, k], values[two, k]
+            v3, v4 = values[three, k] if three >= 0 else 0.0, values[four, k] if four >= 0 else 0.0
+            if v1 != 0.0 or v2 != 0.0 or v3 != 0.0 or v4 != 0.0:
+                row = sums[k]
+                for r in range(times.shape[1]):
+                    row[r] += v1 * t1[r] + v2 * t2[r] + v3 * t3[r] + v4 * t4[r]
+        one = after[four] if four >= 0 else -1
+
+
 @njit(cache=True, nogil=True)
 def _add(keys, groups, statistics, sums):  # type: ignore[no-untyped-def]
     replicates = sums.shape[2]
     words = np.empty((replicates + 3) >> 2, np.uint64)
     lanes, counts = words.view(np.uint16), np.empty(4 * len(words), np.uint16)
-    times = np.empty(replicates)
-    for i in range(len(keys)):
-        if i == 0 or keys[i] != keys[i - 1]:
-            _counts(keys[i], words, lanes, counts)
-            for r in range(replicates):
-                times[r] = counts[r]
-        for c in range(groups.shape[1]):
-            group = groups[i, c]
-            if group < 0:
-                continue
-            for k in range(statistics.shape[1]):
-                value = statistics[i, k]
-                if value == 0.0:
-                    continue
-                row = sums[group, k]
+    times = np.empty((_AT_ONCE, replicates))
+    drawn, after = np.empty(_AT_ONCE, np.int64), np.empty(_AT_ONCE, np.int64)
+    first = np.full(len(sums), -1, np.int64)
+    for start in range(0, len(keys), _AT_ONCE):
+        own, values = keys[start : start + _AT_ONCE], statistics[start : start + _AT_ONCE]
+        for i in range(len(own)):
+            drawn[i] = drawn[i - 1] if i > 0 and own[i] == own[i - 1] else i
+            if drawn[i] == i:
+                _counts(own[i], words, lanes, counts)
                 for r in range(replicates):
-                    row[r] += value * times[r]
+                    times[i, r] = counts[r]
+        for c in range(groups.shape[1]):
+            group = groups[start : start + _AT_ONCE, c]
+            for i in range(len(own) - 1, -1, -1):  # the rows of a group become a chain, in their order
+                if group[i] >= 0:
+                    after[i] = first[group[i]]
+                    first[group[i]] = i
+            for i in range(len(own)):
+                if group[i] >= 0:
+                    _add_chain(first[group[i]], after, drawn, times, values, sums[group[i]])
+                    first[group[i]] = -1

@@ -57,6 +57,7 @@ def test_sums_are_those_of_the_draws(replicates: int) -> None:
     rng = np.random.default_rng(3)
     n = 500
     own, values = keys(n)[rng.integers(0, 80, n)], rng.normal(size=(n, 3)) * (rng.random((n, 3)) < 0.7)
+    own[:300].sort()  # neighbours of one unit, as in a log by user
     groups = np.column_stack([np.zeros(n), rng.integers(-1, 3, n) + 1]).astype(np.int32)
     groups[groups[:, 1] == 0, 1] = -1
     found = Replicates.empty(4, 3, replicates)
