@@ -276,7 +276,7 @@ def _launchers() -> Check:
         ways.append("local")
         if _horovod().ok:
             ways += ["horovod (in Spark)", "horovodrun"] if _installed("pyspark") else ["horovodrun"]
-        ways.append("torchrun")
+        ways += ["torchrun", "torch_distributor"] if _installed("pyspark") else ["torchrun"]
     return _optional("launchers", bool(ways), ", ".join(ways) or ABSENT)
 
 

@@ -255,8 +255,9 @@ class WideDeepSpec(Strict):
     """Share of older rows that a warm start sees again, by whole row groups."""
     checkpoint_steps: int = Field(1000, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
-    launcher: Literal["local", "horovod", "torchrun"] = "local"
-    """local: one process; horovod: by Spark's tasks, or on `hosts` by horovodrun; torchrun: on this machine."""
+    launcher: Literal["local", "horovod", "torchrun", "torch_distributor"] = "local"
+    """local: one process; horovod: by Spark's tasks, or on `hosts` by horovodrun; torchrun: on this machine;
+    torch_distributor: by Spark's tasks without Horovod, or on this machine where Spark is."""
     ranks: int = Field(1, ge=1)
     hosts: str | None = None
     """horovod: hosts and their slots, `a:2,b:2`, that see the warehouse and this environment at the same paths."""
@@ -269,7 +270,9 @@ class WideDeepSpec(Strict):
     @model_validator(mode="after")
     def _fits(self) -> WideDeepSpec:
         if self.launcher == "local" and self.ranks > 1:
-            raise misfit("launcher local is one process: horovod and torchrun start more", "ranks")
+            raise misfit(
+                "launcher local is one process: horovod, torchrun and torch_distributor start more", "ranks"
+            )
         if self.hosts is not None and self.launcher != "horovod":
             raise misfit("only horovod starts processes on other hosts", "hosts")
         if any(width < 1 for width in self.hidden):

@@ -22,7 +22,9 @@ import pytest
 import trained
 from safetensors.numpy import load_file
 
+from clickmill import session
 from clickmill.errors import InputError, PlatformError, RankError, WorldSizeError
+from clickmill.loader import Counted
 from clickmill.train.wide_deep import launch as launching
 from clickmill.train.wide_deep import words
 from clickmill.train.wide_deep.launch import is_here, launch
@@ -66,6 +68,14 @@ def furthest(one: Task, other: Task) -> float:
     return max(float(np.abs(a[name].astype(np.float64) - b[name]).max()) for name in a)
 
 
+def with_a_wrong_label(folder: Path) -> tuple[Counted, ...]:
+    table = trained.rows(3000, seed=1, sampled=True)
+    label = table["label"].to_numpy().copy()
+    label[1500] = 2
+    place = table.schema.get_field_index("label")
+    return trained.pieces(folder / "wrong", table.set_column(place, "label", pa.array(label)))
+
+
 def wait_for(ready: Any, what: str) -> None:
     end = time.monotonic() + 5 * SOON_S
     while not ready():
@@ -97,6 +107,27 @@ def test_horovod_in_spark_trains_as_torchrun_does(
     launch(task, spark=spark)
     assert furthest(task, other) <= 1e-6
     assert signal.getsignal(signal.SIGINT) is before  # (Horovod takes it, and it is given back)
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_spark_s_own_launcher_trains_as_torchrun_does(
+    by_torch: tuple[dict[str, Any], Task],
+    spark: SparkSession,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    near: bool,
+) -> None:
+    """By the driver, as where Spark is this machine alone, and by Spark's tasks, as on a cluster."""
+    figures, other = by_torch
+    monkeypatch.setattr(session, "is_local", lambda _: near)
+    task = trained.again(other, f"by-distributor-{near}", launcher="torch_distributor")
+    before = dict(os.environ)
+    found = launch(task, spark=spark)
+    assert furthest(task, other) <= 1e-6
+    assert np.array(found["history"]) == pytest.approx(np.array(figures["history"]), abs=1e-6)
+    assert [word["kind"] for word in words.heard(task.folder)] == ["done", "done"]
+    assert os.environ == before
+    assert capfd.readouterr().out == ""  # (which belongs to --json)
 
 
 def test_figures_say_what_was_trained(by_torch: tuple[dict[str, Any], Task]) -> None:
@@ -162,6 +193,16 @@ def test_a_rank_that_spark_started_is_named_when_it_is_killed(long: Task, spark:
     killer.join()
 
 
+@pytest.mark.parametrize("near", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_rank_of_spark_s_own_launcher_says_itself_what_went_wrong(
+    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, near: bool
+) -> None:
+    monkeypatch.setattr(session, "is_local", lambda _: near)
+    task = trained.task(tmp_path, launcher="torch_distributor", ranks=2)
+    with pytest.raises(InputError, match="a label is neither 0 nor 1"):
+        launch(replace(task, training=with_a_wrong_label(tmp_path)), spark=spark)
+
+
 @pytest.mark.parametrize("launcher", ["torchrun", HOROVOD])
 def test_no_rank_outlives_the_driver(long: Task, launcher: str) -> None:
     task = trained.again(long, f"driver-of-{launcher}", launcher=launcher, ranks=2, epochs=1000)
@@ -180,13 +221,8 @@ def test_no_rank_outlives_the_driver(long: Task, launcher: str) -> None:
 
 def test_the_rank_that_meets_a_wrong_label_is_heard_not_its_neighbour(tmp_path: Path) -> None:
     task = trained.task(tmp_path, launcher="torchrun", ranks=2)
-    table = trained.rows(3000, seed=1, sampled=True)
-    label = table["label"].to_numpy().copy()
-    label[1500] = 2
-    place = table.schema.get_field_index("label")
-    wrong = trained.pieces(tmp_path / "wrong", table.set_column(place, "label", pa.array(label)))
     with pytest.raises(InputError, match=r"wrong.*\.parquet, row group 1: a label is neither 0 nor 1"):
-        launch(replace(task, training=wrong))
+        launch(replace(task, training=with_a_wrong_label(tmp_path)))
 
 
 def test_world_sizes_that_disagree_are_an_error_by_name(short: Task) -> None:
@@ -211,6 +247,8 @@ def test_a_package_that_is_not_there_is_said_with_what_installs_it(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(PlatformError, match="horovod is not installed: `make deep`"):
         launch(trained.again(short, "no-horovod", launcher="horovod", ranks=2))
+    with pytest.raises(PlatformError, match="starts processes by Spark, and there is no session"):
+        launch(trained.again(short, "no-session", launcher="torch_distributor", ranks=2))
 
 
 def test_hosts_that_are_this_machine_are_known() -> None:

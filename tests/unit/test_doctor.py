@@ -156,10 +156,10 @@ def test_without_the_deep_part_all_is_well_and_the_way_to_it_is_said(monkeypatch
 @pytest.mark.parametrize(
     ("versions", "built_for", "horovod", "launchers"),
     [
-        ({"torch": "2.15.0", "horovod": "0.28.1", "pyspark": "4.2.0"}, "2.15.0+cu132", True, 4),
+        ({"torch": "2.15.0", "horovod": "0.28.1", "pyspark": "4.2.0"}, "2.15.0+cu132", True, 5),
         ({"torch": "2.15.0", "horovod": "0.28.1"}, "2.15.0", True, 3),
-        ({"torch": "2.14.0", "horovod": "0.28.1", "pyspark": "4.2.0"}, "2.15.0+cu132", False, 2),
-        ({"torch": "2.15.0", "pyspark": "4.2.0"}, "2.15.0", False, 2),
+        ({"torch": "2.14.0", "horovod": "0.28.1", "pyspark": "4.2.0"}, "2.15.0+cu132", False, 3),
+        ({"torch": "2.15.0", "pyspark": "4.2.0"}, "2.15.0", False, 3),
         ({"horovod": "0.28.1", "pyspark": "4.2.0"}, "2.15.0", False, 0),
     ],
 )

@@ -24,6 +24,7 @@ from clickmill.tables import Tables
 from clickmill.train import driver, gpu, watch
 from clickmill.train.outcome import Outcome, keep
 from clickmill.train.watch import Say, named
+from clickmill.train.wide_deep import distributor
 from clickmill.train.wide_deep.bits import bits_of
 from clickmill.train.wide_deep.launch import launch
 from clickmill.train.wide_deep.memory import require_memory
@@ -138,13 +139,15 @@ def _require(tables: Tables, spec: WideDeepSpec) -> None:
             raise PlatformError(f"kind wide_deep, launcher {spec.launcher}: {called} is missing; run `make deep`")
     if spec.launcher == "horovod" and spec.hosts is None:
         driver.ranks_for(tables.spark, spec.ranks)
+    if spec.launcher == "torch_distributor":
+        distributor.require(tables.spark, spec)
     if spec.device == "cuda" and _here(tables, spec) and (found := gpu.present()) < spec.ranks:
         raise PlatformError(f"device cuda: {spec.ranks} ranks need a GPU each, and there are {found}; lower ranks")
 
 
 def _here(tables: Tables, spec: WideDeepSpec) -> bool:
     """Whether the ranks run on this machine."""
-    return spec.hosts is None and (spec.launcher != "horovod" or is_local(tables.spark))
+    return spec.hosts is None and (spec.launcher in ("local", "torchrun") or is_local(tables.spark))
 
 
 def _rows(tables: Tables, cfg: Config, stretches: Stretches) -> tuple[tuple[Counted, ...], tuple[Counted, ...]]:

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import psutil
 
 from clickmill.errors import PlatformError, RankError
-from clickmill.train.wide_deep import words
+from clickmill.train.wide_deep import distributor, words
 from clickmill.train.wide_deep.bound import LOOPBACK, ON_LOOPBACK
 from clickmill.train.wide_deep.task import FIGURES, RESULT, Task
 
@@ -41,11 +42,15 @@ gone (one that only reads still answers)."""
 def launch(task: Task, *, spark: SparkSession | None = None) -> dict[str, Any]:
     """Trains on the ranks that the spec asks for, by its launcher, and returns the figures of the result.
 
-    spark: with it Horovod's processes are started by Spark's tasks, unless the spec names hosts. Raises the error
-    of the first rank that failed, by its class where it is one of ours; RankError with the number of a rank that
-    was killed; PlatformError where a launcher is not there, NotEnoughSlotsError. No rank outlives this.
+    spark: with it Horovod's processes are started by Spark's tasks, unless the spec names hosts; TorchDistributor
+    needs it. Raises the error of the first rank that failed, by its class where it is one of ours; RankError with
+    the number of a rank that was killed; PlatformError where a launcher is not there, NotEnoughSlotsError. No rank
+    outlives this.
     """
     folder = Path(task.folder)
+    if task.spec.launcher == "torch_distributor":
+        distributor.require(spark, task.spec)
+        task = _with_threads(task, distributor.threads(cast("SparkSession", spark)))
     place = task.save()
     shutil.rmtree(folder / RESULT, ignore_errors=True)
     words.clear(folder)
@@ -54,6 +59,8 @@ def launch(task: Task, *, spark: SparkSession | None = None) -> dict[str, Any]:
         try:
             if task.spec.launcher == "horovod" and spark is not None and task.spec.hosts is None:
                 code = _in_spark(spark, place, ranks, log)
+            elif task.spec.launcher == "torch_distributor":
+                code = _by_distributor(cast("SparkSession", spark), task, place, log)
             else:
                 code = _waited(_command(task, place), _environment(task), log)
         finally:
@@ -79,13 +86,18 @@ def _command(task: Task, place: Path) -> list[str]:
         return [*begin, *run, *worker, "horovod"]
     _require("torch")
     if task.spec.launcher == "torchrun":
-        name = secrets.token_hex(8)
-        # They meet by files: torch's own server for that listens on every interface.
-        meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", str(place.parent / f"meeting-{name}")]
-        meeting += ["--rdzv-conf", "store_type=file", "--rdzv-id", name, "--local-addr", LOOPBACK]
-        run = ["torch.distributed.run", "--nnodes", "1", "--nproc-per-node", ranks, *meeting, "-m"]
+        run = ["torch.distributed.run", "--nproc-per-node", ranks, *_meeting(place), "-m"]
         return [*begin, *run, *worker, "torch"]
     return [*begin, *worker, "alone"]
+
+
+def _meeting(place: Path) -> list[str]:
+    """Where torchrun's processes on one machine find each other: a file, since torch's own server for that listens
+    on every interface."""
+    name = secrets.token_hex(8)
+    by_file = ["--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file"]
+    by_file += ["--rdzv-endpoint", str(place.parent / f"meeting-{name}"), "--rdzv-id", name]
+    return ["--nnodes", "1", *by_file, "--local-addr", LOOPBACK]
 
 
 def _environment(task: Task) -> dict[str, str]:
@@ -117,6 +129,20 @@ def _waited(command: Sequence[str], environment: Mapping[str, str], log: TextIO)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _by_distributor(spark: SparkSession, task: Task, place: Path, log: TextIO) -> int:
+    """torch's processes by Spark's own launcher; 1 where one failed."""
+    _require("torch")
+    meeting, environment = _meeting(place), _environment(task)
+    return distributor.run(spark, place, task.spec, log, meeting=meeting, environment=environment)
+
+
+def _with_threads(task: Task, number: int | None) -> Task:
+    """The task with so many threads a rank, unless it says its own."""
+    if number is None or task.spec.threads is not None:
+        return task
+    return replace(task, spec=task.spec.model_copy(update={"threads": number}))
 
 
 def _in_spark(spark: SparkSession, place: Path, ranks: int, log: TextIO) -> int:

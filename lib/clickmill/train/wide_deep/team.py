@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-Kind = Literal["alone", "horovod", "torch"]
+Kind = Literal["alone", "horovod", "torch", "torch_afar"]
+"""torch: on one machine, where its processes meet by a file; torch_afar: on several, where torchrun's meet."""
 TIMEOUT = timedelta(minutes=30)
 """How long torch's processes wait for a neighbour that is alive (it may still be reading); the end of a dead one
 breaks its connection, and is noticed at once."""
@@ -161,15 +162,15 @@ class TorchTeam(_Counting):
 def joined(kind: Kind, *, meeting: str, device: str = "cpu") -> Iterator[Team]:
     """The team that this process was started for, left at the end where all went well.
 
-    meeting: a folder that all ranks see, where torch's find each other. Raises BrokenTeamError where some do not
-    come.
+    meeting: a folder that all ranks see, where torch's of one machine find each other. Raises BrokenTeamError
+    where some do not come.
     """
     if kind == "alone":
         yield Alone()
     elif kind == "horovod":
         yield from _of_horovod()
     else:
-        yield from _of_torch(Path(meeting), device)
+        yield from _of_torch(Path(meeting) if kind == "torch" else None, device)
 
 
 def _of_horovod() -> Iterator[Team]:
@@ -183,13 +184,13 @@ def _of_horovod() -> Iterator[Team]:
     hvd.shutdown()
 
 
-def _of_torch(meeting: Path, device: str) -> Iterator[Team]:
+def _of_torch(meeting: Path | None, device: str) -> Iterator[Team]:
     import torch.distributed as dist
 
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
     # A file, since torch's own place to meet listens on every interface. Its name is this run's alone.
-    store = dist.FileStore(str(meeting / f"met-{os.environ['TORCHELASTIC_RUN_ID']}"), size)
+    store = meeting and dist.FileStore(str(meeting / f"met-{os.environ['TORCHELASTIC_RUN_ID']}"), size)
     try:
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     except RuntimeError as error:

@@ -76,7 +76,8 @@ def _fit(task: Task, team: Team) -> None:
 
 def _own_rank(kind: Kind) -> int:
     """Known before the team comes together, so that a rank that never gets there is missed by its number."""
-    return int(os.environ.get({"horovod": "HOROVOD_RANK", "torch": "RANK"}.get(kind, ""), "0"))
+    known = {"alone": "", "horovod": "HOROVOD_RANK"}
+    return int(os.environ.get(known.get(kind, "RANK"), "0"))
 
 
 def _stop_on_signal(words: Words) -> None:
