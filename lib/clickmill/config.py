@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from clickmill import names
 from clickmill.dataset import NAME, Dataset, Strict, misfit
 from clickmill.errors import ConfigError, nearest
 from clickmill.specs import Columns, Length, ModelSpec, Some, WideDeepSpec, XgboostSpec, duration, parts
-
-TABLE_NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){1,2}$")
 
 
 def absolute(path: str) -> str:
@@ -272,7 +271,8 @@ class SparkConf(Strict):
 class Config(Strict):
     dataset: Dataset
     warehouse: str
-    """A folder, or `catalog.schema`; a folder that is called like that is written `./a.b`."""
+    """A folder, or `catalog.schema`; a folder that is called like that is written `./a.b`. A part with more than
+    letters, digits, _ and - stands in backquotes, as in SQL."""
     artifacts: str | None = None
     """Folder of model artifacts; `<warehouse>/_models` unless given (needed with `catalog.schema`)."""
     ingest: Ingest = Ingest()
@@ -366,12 +366,15 @@ class Config(Strict):
     @property
     def warehouse_is_catalog(self) -> bool:
         """Whether `warehouse` is `catalog.schema` rather than a folder."""
-        return bool(re.match(r"^[A-Za-z_]\w*\.[A-Za-z_]\w*$", self.warehouse))
+        return names.is_schema(self.warehouse)
 
     @property
     def warehouse_path(self) -> str:
-        """The warehouse as an absolute path, URI, or `catalog.schema`. Raises ConfigError where it has a %."""
-        path = self.warehouse if self.warehouse_is_catalog else absolute(self.warehouse)
+        """The warehouse as an absolute path, URI, or `catalog.schema` as SQL writes it. Raises ConfigError for a
+        folder with a %."""
+        if self.warehouse_is_catalog:
+            return names.written(self.warehouse)
+        path = absolute(self.warehouse)
         if "%" in path and "://" not in path:
             raise ConfigError(f"warehouse: {path}: Delta's library takes the % for an escape; name another folder")
         return path
@@ -423,9 +426,9 @@ class Config(Strict):
         """
         path = self.dataset.source.path
         if self.warehouse_is_catalog:
-            path = path.replace("{warehouse}/", f"{self.warehouse}.")
+            path = path.replace("{warehouse}/", f"{self.warehouse_path}.")
         path = path.replace("{warehouse}", self.warehouse)
-        named = self.dataset.source.format == "delta" and TABLE_NAME.match(path)
+        named = self.dataset.source.format == "delta" and names.is_table(path)
         return path if named else absolute(path)
 
     def digest(self, *parts: str) -> str:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import psutil
 
-from clickmill import jars
+from clickmill import jars, names
 from clickmill.errors import EXIT_DONE, EXIT_USAGE, PlatformError
 from clickmill.train import gpu
 
@@ -167,7 +167,7 @@ def _worker_python() -> Check:
 def _writable(name: str, folder: str) -> Check:
     """Try a file in the folder, or in the nearest folder above it that there is (nothing is made)."""
     path = Path(folder).expanduser().absolute()
-    if "://" in folder or (re.fullmatch(r"[A-Za-z_]\w*\.[A-Za-z_]\w*", folder) and not path.exists()):
+    if "://" in folder or (names.is_schema(folder) and not path.exists()):
         return Check(name, True, f"{folder}: not a local folder, not tried")
     there = next(parent for parent in (path, *path.parents) if parent.exists())
     try:

@@ -43,12 +43,14 @@ def run(
 
 
 def tables(warehouse: str) -> Tables:
-    """The tables of a warehouse at their newest versions, in the notebook's session."""
+    """The tables of a warehouse, folder or `catalog.schema`, as they are now, in the notebook's session."""
+    from clickmill import names
     from clickmill.config import SparkConf, absolute
     from clickmill.session import get_spark
     from clickmill.tables import Tables
 
-    return Tables(get_spark(SparkConf(), app="notebook"), absolute(warehouse), run_id="notebook")
+    place = names.written(warehouse) if names.is_schema(warehouse) else absolute(warehouse)
+    return Tables(get_spark(SparkConf(), app="notebook"), place, run_id="notebook")
 
 
 def leaderboard(verdict: dict[str, Any]) -> pd.DataFrame:

@@ -27,7 +27,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema, from_arrow_type, to_arrow_schema
 from pyspark.sql.types import DataType, NullType
 
-from clickmill import local_delta, reader, session, writer
+from clickmill import local_delta, names, reader, session, writer
 from clickmill.errors import ConflictError, MissingTableError, SchemaError, UnsupportedTableError
 from clickmill.reader import Shard
 from clickmill.schema import TABLES, Table
@@ -116,7 +116,7 @@ class Tables:
         self.versions_in: dict[str, int] = {}
         self.versions_out: dict[str, int] = {}
         self._pins: dict[str, int] = {}
-        self._is_catalog = "/" not in warehouse
+        self._is_catalog = names.is_schema(warehouse)
         # On a cluster the workers' disks are not this machine's, and a shared one need not have locks.
         self.is_local = session.is_local(spark) and not self._is_catalog and "://" not in warehouse
 
@@ -137,7 +137,7 @@ class Tables:
     def exists(self, name: str) -> bool:
         """Whether the table has been created."""
         if self._is_catalog:
-            return bool(self.spark.catalog.tableExists(self.path(name)))
+            return bool(self.spark.catalog.tableExists(self._target(name)))
         try:
             self.newest(name)
         except MissingTableError:
@@ -186,7 +186,7 @@ class Tables:
         self.versions_in.setdefault(name, at)
         reader = self.spark.read.format("delta").option("versionAsOf", at)
         try:
-            frame = reader.table(self.path(name)) if self._is_catalog else reader.load(self.path(name))
+            frame = reader.table(self._target(name)) if self._is_catalog else reader.load(self.path(name))
             frame.schema  # noqa: B018  (a version that is gone is found here)
         except PySparkException as error:
             raise MissingTableError(
@@ -395,7 +395,7 @@ class Tables:
 
     def _save(self, writer: DataFrameWriter, name: str) -> None:
         if self._is_catalog:
-            writer.saveAsTable(self.path(name))
+            writer.saveAsTable(self._target(name))
         else:
             writer.save(self.path(name))
 
@@ -433,7 +433,8 @@ class Tables:
 
     def _target(self, name: str) -> str:
         """The table's name in a statement."""
-        return _quoted(self.path(name)) if self._is_catalog else f"delta.`{self.path(name)}`"
+        path = self.path(name)
+        return names.quoted(path) if self._is_catalog else f"delta.`{path.replace('`', '``')}`"
 
 
 def _check_columns(name: str, table: Table, found: Mapping[str, DataType]) -> None:
@@ -512,10 +513,6 @@ def _literal(value: Key) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("'", "\\'")
-
-
-def _quoted(name: str) -> str:
-    return ".".join(f"`{part}`" for part in name.split("."))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,58 @@
+"""Names of a catalogue: which texts are some, and how they are written in a statement."""
+
+from __future__ import annotations
+
+import pytest
+
+from clickmill import names
+from clickmill.config import Config
+
+DATASET = {
+    "name": "mine",
+    "label": "click",
+    "event_time": {"kind": "column", "column": "at"},
+    "slots": ["site"],
+    "source": {"path": "{warehouse}/raw_log", "format": "delta"},
+}
+SCHEMAS = [
+    # as a person writes it; as SQL does; each part in backquotes
+    ("main.clicks", "main.clicks", "`main`.`clicks`"),
+    ("my-cat.select", "`my-cat`.select", "`my-cat`.`select`"),
+    ("main.2024", "main.`2024`", "`main`.`2024`"),
+    ("`a.b`.clicks", "`a.b`.clicks", "`a.b`.`clicks`"),
+    ("`odd``one`.`c d/e`", "`odd``one`.`c d/e`", "`odd``one`.`c d/e`"),
+]
+
+
+@pytest.mark.parametrize(("given", "written", "quoted"), SCHEMAS)
+def test_a_schema_is_written_as_sql_wants_it(given: str, written: str, quoted: str) -> None:
+    assert names.is_schema(given)
+    assert names.written(given) == written
+    assert names.quoted(given) == names.quoted(written) == quoted
+    assert names.written(written) == written
+
+
+@pytest.mark.parametrize(
+    "folder", ["w", "./a.b", "a/b.c", "a.b.c", "s3://bucket/a.b", "`a.b", "a`.b", "``.b", ".b", "a.", "a b.c"]
+)
+def test_a_folder_is_no_schema(folder: str) -> None:
+    assert not names.is_schema(folder)
+
+
+@pytest.mark.parametrize("name", ["s.t", "c.s.t", "`my-cat`.s.t", "`a``b`.`c.d`.t"])
+def test_tables_of_a_catalogue(name: str) -> None:
+    assert names.is_table(name)
+
+
+@pytest.mark.parametrize("path", ["t", "clicks-2026.delta", "a.b.c.d", "a/b.c", "`a.b", "a.1"])
+def test_paths_that_are_no_table_s_name(path: str) -> None:
+    assert not names.is_table(path)
+
+
+@pytest.mark.parametrize(("given", "written"), [pair[:2] for pair in SCHEMAS])
+def test_a_config_takes_a_schema_for_a_warehouse_and_finds_the_log_in_it(given: str, written: str) -> None:
+    cfg = Config.model_validate({"warehouse": given, "dataset": DATASET})
+    assert cfg.warehouse_is_catalog
+    assert cfg.warehouse_path == written
+    assert cfg.source_path == f"{written}.raw_log"
+    assert names.is_table(cfg.source_path)
