@@ -1,6 +1,6 @@
 # clickmill. `make help` lists the targets; every path is relative, so that a folder may hold spaces.
 .DEFAULT_GOAL := help
-.PHONY: help setup deep check lint types unit test verify bench demo airflow airflow-up airflow-down
+.PHONY: help setup deep check lint types unit test verify bench demo notebooks airflow airflow-up airflow-down
 
 BIN := .venv/bin
 # Two processes, each with a Spark session of its own; the tests of a file stay together, as they share fixtures.
@@ -50,6 +50,15 @@ bench: deep ## the benchmarks, peers side by side (bench/RESULTS.md says what th
 
 demo: $(SET_UP) ## simulate two weeks, run the whole chain, show the leaderboard and the report's path
 	@$(BIN)/clickmill run pipeline $(DEMO)$(if $(MODELS), --models $(MODELS))
+
+NOTEBOOKS := build/notebooks
+
+notebooks: setup ## the notebooks for Jupyter, in build/notebooks
+	@mkdir -p "$(NOTEBOOKS)"
+	@for source in notebooks/[0-9]*.py; do \
+		sed -f notebooks/percent.sed "$$source" | $(BIN)/jupytext --quiet --from py:percent --to ipynb \
+			--output "$(NOTEBOOKS)/$$(basename "$$source" .py).ipynb" || exit 1; \
+	done
 
 airflow: setup ## make .venv-airflow from airflow/requirements.lock
 	@setup/airflow.sh
