@@ -1,6 +1,6 @@
 # clickmill. `make help` lists the targets; every path is relative, so that a folder may hold spaces.
 .DEFAULT_GOAL := help
-.PHONY: help setup deep check lint types unit test verify bench demo notebooks airflow airflow-up airflow-down
+.PHONY: help setup deep check lint types unit test verify bench demo notebooks mlflow airflow airflow-up airflow-down
 
 BIN := .venv/bin
 # Two processes, each with a Spark session of its own; the tests of a file stay together, as they share fixtures.
@@ -41,8 +41,9 @@ test: deep airflow ## check, then all tests but the slow proofs; .ci/run is this
 	$(BIN)/pytest $(SPLIT) --ignore=tests/unit -m "not slow"
 	$(OF_AIRFLOW) -m "not slow"
 
-verify: deep airflow ## the slow proofs
+verify: deep airflow mlflow ## the slow proofs, and what needs MLflow
 	$(BIN)/pytest -m slow
+	$(BIN)/pytest tests/unit/test_tracking.py
 	$(OF_AIRFLOW) -m slow
 
 bench: deep ## the benchmarks, peers side by side (bench/RESULTS.md says what they gave)
@@ -59,6 +60,9 @@ notebooks: setup ## the notebooks for Jupyter, in build/notebooks
 		sed -f notebooks/percent.sed "$$source" | $(BIN)/jupytext --quiet --from py:percent --to ipynb \
 			--output "$(NOTEBOOKS)/$$(basename "$$source" .py).ipynb" || exit 1; \
 	done
+
+mlflow: setup ## MLflow into .venv, for configs that ask for it (docs/mlflow.md)
+	@setup/mlflow.sh
 
 airflow: setup ## make .venv-airflow from airflow/requirements.lock
 	@setup/airflow.sh

@@ -3,6 +3,7 @@
 For every model of the day by --models, and for the champion.
 """
 
+from clickmill import tracking
 from clickmill.champion import contenders
 from clickmill.evaluate.driver import entries, judge, plan_of, store
 from clickmill.evaluate.passes import scored, traffic
@@ -26,6 +27,7 @@ def main(run: Run) -> None:
         ids = [one.entry.contender.model_id for one in judgement.models]
         write_cards(run.tables, ids, min_clicks=run.cfg.judge.min_clicks)
     run.result |= {"models": [one.for_json() for one in judgement.models], "decision": None, "report": None}
+    tracking.judged(run)
 
 
 JOB = Job("evaluate", main, works_on="window")

@@ -5,6 +5,7 @@ A refusal by the gate is an ordinary day's outcome: exit 0, where `promote` alon
 
 from contextlib import suppress
 
+from clickmill import tracking
 from clickmill.chain import perform_chain
 from clickmill.errors import GateRefusedError
 from clickmill.job import Job, Run, perform_within
@@ -21,6 +22,7 @@ def main(run: Run) -> None:
     else:
         run.say("judge.replicates is 0: without intervals the gate has nothing to decide by")
     publish(run, tuple(model["model_id"] for model in run.result["models"]))
+    tracking.reported(run)
 
 
 JOB = Job("pipeline", main, works_on="window")

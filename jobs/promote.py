@@ -4,6 +4,7 @@ Exit 4 where the gate refuses; the verdict is written either way. With --rollbac
 MODEL_ID, an earlier champion is put back instead.
 """
 
+from clickmill import tracking
 from clickmill.errors import GateRefusedError
 from clickmill.job import Job, Run
 from clickmill.promote.driver import challenge, record, rollback
@@ -19,6 +20,7 @@ def main(run: Run) -> None:
     written = record(run.tables, verdict)
     run.count(rows_in=1, rows_out=written.rows if written else 0)
     run.result["decision"] = verdict.for_json()
+    tracking.decided(run)
     if verdict.failed:
         raise GateRefusedError("; ".join(rule.sentence for rule in verdict.failed))
 

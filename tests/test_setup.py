@@ -223,7 +223,7 @@ def test_a_wheel_that_is_kept_needs_no_compiler_and_one_for_another_torch_is_not
 # --- the locks and the wheel -------------------------------------------------------------------
 
 
-LOCKS = ("requirements.lock", "requirements-deep.lock")
+LOCKS = ("requirements.lock", "requirements-deep.lock", "requirements-mlflow.lock")
 
 
 def pins(lock: str) -> dict[str, Requirement]:
@@ -283,6 +283,13 @@ def test_the_deep_lock_is_what_torch_and_horovod_bring_and_the_other_lacks():
     assert set(base) & set(deep) == set()
     needed = brought_along([*asked_for("deep"), *requirements_of("horovod", set())], base | deep)
     assert set(deep) - needed == set()
+
+
+def test_the_lock_of_mlflow_is_what_it_brings_and_the_others_lack():
+    pytest.importorskip("mlflow", reason="mlflow is not installed: make mlflow")
+    base, own = pins("requirements.lock"), pins("requirements-mlflow.lock")
+    assert (set(base) | set(pins("requirements-deep.lock"))) & set(own) == set()
+    assert set(own) - brought_along(asked_for("mlflow"), base | own) == set()
 
 
 def test_the_wheel_holds_jobs_and_conf(tmp_path):

@@ -244,6 +244,21 @@ class Simulate(Strict):
     """Tasks of the job; unless given, the slots there are or one for every 250,000 rows. No row hangs on it."""
 
 
+class Mlflow(Strict):
+    """Where runs and models are logged besides."""
+
+    tracking_uri: str = Field(pattern=r"^[^@]*$")
+    """As MLflow takes it: a server's, `sqlite:///mlflow.db`, `databricks`. Never with a password: MLflow has
+    that from the environment."""
+    registry_uri: str | None = None
+    """Of registered models; `tracking_uri` unless given. `databricks-uc`: Unity Catalog."""
+    experiment: str = "clickmill"
+    artifacts: str | None = None
+    """Where those of a new experiment go; MLflow's own choice unless given."""
+    model: str | None = None
+    """The registered model; the data set's name unless given. In Unity Catalog `catalog.schema.name`."""
+
+
 SECRET = re.compile(r"(?i)secret|password|token|credential|access[._-]?key|account[._-]?key")
 FROM_ENVIRONMENT = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
 
@@ -289,6 +304,7 @@ class Config(Strict):
     score: Score = Score()
     simulate: Simulate = Simulate()
     spark: SparkConf = SparkConf()
+    mlflow: Mlflow | None = None
     report: str | None = None
     """Where the HTML report goes; `<warehouse>/_reports/<ds>.html` unless given."""
 

@@ -107,7 +107,9 @@ def _run(tables: Tables, run_id: str) -> dict[str, Any]:
 
 def _again(tables: Tables, row: Mapping[str, Any], aside: Path, progress: Progress) -> Run:
     stored = json.loads(row["config"])
-    cfg = Config.model_validate(stored | {"warehouse": str(aside), "artifacts": None, "report": None, "spark": {}})
+    cfg = Config.model_validate(
+        stored | {"warehouse": str(aside), "artifacts": None, "report": None, "spark": {}, "mlflow": None}
+    )
     run_id = new_run_id()
     return Run(
         job=called(row["job"]),

@@ -1,0 +1,124 @@
+"""MLflow, the real one with a store in a file: what is logged of a judged model, and what its pyfunc says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from judged_day import DS, VALUES, save_model
+
+from clickmill.calibration import Calibrator
+from clickmill.config import Config, Mlflow
+from clickmill.config_files import load
+from clickmill.errors import ConfigError
+from clickmill.score import scorer
+from clickmill.scoring import Contender
+
+mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed (make mlflow)")
+
+from clickmill import tracking
+
+FIGURES: dict[str, Any] = {
+    "metrics": {"ne": {"value": 0.9, "low": 0.88, "high": 0.92}, "auc": {"value": 0.7, "low": None, "high": None}},
+    "metrics_uncalibrated": {"ne": {"value": 1.5, "low": 1.4, "high": float("nan")}},
+    "seconds": 2.5,
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tracking.Store:
+    folder = tmp_path_factory.mktemp("ml flow")
+    asked = Mlflow(tracking_uri=f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"))
+    return tracking.Store(asked)
+
+
+def contender(folder: Path, name: str, **changes: Any) -> Contender:
+    """A model with a card for people and a calibration beside it."""
+    one = Contender.of(save_model(str(folder), name, **changes))
+    beside = Path(one.artifact).parent
+    (beside / "card.md").write_text("# a card", encoding="utf-8")
+    calibrator = Calibrator("platt", slope=0.9, shift=-0.2).to_dict()
+    (beside / "calibration.json").write_text(
+        json.dumps({"artifact": Path(one.artifact).name, "calibrator": calibrator}), encoding="utf-8"
+    )
+    return one
+
+
+def log(store: tracking.Store, one: Contender, **figures: Any) -> Any:
+    store.model(one, DS, FIGURES | figures, {"features": 7}, "warehouse/{}".format)
+    return store.client.get_run(store.run_of(one, DS))
+
+
+def test_a_judged_model_is_a_run_with_its_figures_inputs_and_files(store: tracking.Store, tmp_path: Path) -> None:
+    found = log(store, contender(tmp_path, "lr"))
+    assert found.data.metrics == {
+        "ne": 0.9,
+        "ne.low": 0.88,
+        "ne.high": 0.92,
+        "auc": 0.7,
+        "uncalibrated.ne": 1.5,
+        "uncalibrated.ne.low": 1.4,
+        "train_seconds": 2.5,
+    }
+    assert {"kind": "logreg", "keep_rate": "0.1", "bits": "32"}.items() <= found.data.params.items()
+    (table,) = [one.dataset for one in found.inputs.dataset_inputs]
+    assert (table.name, table.digest) == ("features", "version 7")
+    assert json.loads(table.source) == {"path": "warehouse/features", "delta_table_version": 7}
+    assert {one.path for one in store.client.list_artifacts(found.info.run_id)} == {"card.md", "model"}
+    assert found.info.status == "FINISHED"
+
+
+def test_a_model_that_is_judged_again_has_one_run_and_one_version(store: tracking.Store, tmp_path: Path) -> None:
+    one = contender(tmp_path, "again", shift=0.3)
+    first = log(store, one)
+    second = log(store, one, seconds=3.5)
+    assert first.info.run_id == second.info.run_id
+    assert second.data.metrics["train_seconds"] == 3.5
+    versions = store.client.search_model_versions("name = 'tiny'")
+    assert sum(version.tags[tracking.DIGEST] == one.digest for version in versions) == 1
+
+
+def test_the_champion_is_an_alias_that_moves_and_its_pyfunc_says_our_p(
+    store: tracking.Store, tmp_path: Path
+) -> None:
+    models = [contender(tmp_path, "first", slope=0.5), contender(tmp_path, "second", slope=0.7)]
+    for one in models:
+        assert not store.crown(one, "tiny")
+        log(store, one)
+    data = pd.DataFrame({"ad": [*VALUES[:50], None, "unknown"], "price": 1.0, "more": "x"})
+    for one in models:
+        assert store.crown(one, "tiny")
+        version = store.client.get_model_version_by_alias("tiny", "champion")
+        assert version.tags[tracking.DIGEST] == one.digest
+        loaded = mlflow.pyfunc.load_model(version.source)
+        ours = scorer.load(Path(one.artifact)).score({"ad": pa.array(data["ad"], from_pandas=True)}).p
+        assert 0 < ours.min() < ours.max() < 1
+        np.testing.assert_allclose(loaded.predict(data), ours, rtol=0, atol=1e-6)
+        with pytest.raises(mlflow.exceptions.MlflowException, match="ad"):
+            loaded.predict(data[["price"]])
+
+
+def test_a_model_is_stored_without_a_pickle(tmp_path: Path) -> None:
+    tracking.save(Path(contender(tmp_path, "plain").artifact), tmp_path / "saved")
+    names = {path.suffix for path in (tmp_path / "saved").rglob("*") if path.is_file()}
+    assert ".pkl" not in names
+    assert (tmp_path / "saved" / "MLmodel").is_file()
+
+
+def test_a_password_in_the_address_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"mlflow\.tracking_uri"):
+        load(["datasets/simulated.yaml"], ["mlflow.tracking_uri=https://me:word@host"])
+
+
+def test_unless_asked_mlflow_is_not_imported() -> None:
+    assert load(["datasets/simulated.yaml"], []).mlflow is None
+    assert Config.model_fields["mlflow"].default is None
+    code = "import sys; import clickmill.jobs.pipeline; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
