@@ -25,8 +25,9 @@ from clickmill import __version__
 from clickmill.champion import champion, contenders
 from clickmill.errors import PlatformError
 from clickmill.models import artifact
+from clickmill.models.artifact import CALIBRATION, calibration_of
 from clickmill.score import scorer
-from clickmill.score.scorer import CALIBRATION, Scorer
+from clickmill.score.scorer import Scorer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,13 +187,14 @@ def save(folder: Path, place: Path) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, Schema
 
-    needed = scorer.load(folder, calibration=None if _calibrated(folder) else scorer.UNCALIBRATED).needed
+    calibration = _calibration(folder)
+    needed = scorer.load(folder, calibration=None if calibration else scorer.UNCALIBRATED).needed
     columns = Schema([ColSpec(AnyType(), name, required=True) for name in needed])
     with tempfile.TemporaryDirectory(prefix="clickmill-mlflow-") as own:
         root = Path(own, "artifact")
         shutil.copytree(folder, root / folder.name)
-        if _calibrated(folder):
-            shutil.copy(folder.parent / CALIBRATION, root / CALIBRATION)
+        if calibration:
+            shutil.copy(calibration, root / CALIBRATION)
         mlflow.pyfunc.save_model(
             str(place),
             loader_module=__name__,
@@ -202,10 +204,16 @@ def save(folder: Path, place: Path) -> None:
         )
 
 
-def _calibrated(folder: Path) -> bool:
-    """Whether the calibration beside an artifact is its own."""
-    place = folder.parent / CALIBRATION
-    return place.is_file() and json.loads(place.read_text(encoding="utf-8")).get("artifact") in (None, folder.name)
+def _calibration(folder: Path) -> Path | None:
+    """The calibration of an artifact that lies beside it, if there is one of its own."""
+    for name in (calibration_of(folder.name), CALIBRATION):
+        place = folder.parent / name
+        if place.is_file() and json.loads(place.read_text(encoding="utf-8")).get("artifact") in (
+            None,
+            folder.name,
+        ):
+            return place
+    return None
 
 
 class Pyfunc:

@@ -105,6 +105,18 @@ def test_the_champion_is_an_alias_that_moves_and_its_pyfunc_says_our_p(
             loaded.predict(data[["price"]])
 
 
+def test_a_champion_whose_day_was_trained_again_keeps_its_calibration(tmp_path: Path) -> None:
+    one = contender(tmp_path, "twice")
+    own, beside = Path(one.artifact), Path(one.artifact).parent
+    (beside / "calibration.json").rename(beside / f"calibration-{own.name}.json")
+    (beside / "calibration.json").write_text('{"artifact": "another"}', encoding="utf-8")
+    tracking.save(own, tmp_path / "saved")
+    data = pd.DataFrame({"ad": VALUES[:50]})
+    ours = scorer.load(own).score({"ad": pa.array(data["ad"])}).p
+    np.testing.assert_allclose(mlflow.pyfunc.load_model(str(tmp_path / "saved")).predict(data), ours, atol=1e-6)
+    assert (ours != scorer.load(own, calibration=scorer.UNCALIBRATED).score({"ad": pa.array(data["ad"])}).p).any()
+
+
 def test_a_model_is_stored_without_a_pickle(tmp_path: Path) -> None:
     tracking.save(Path(contender(tmp_path, "plain").artifact), tmp_path / "saved")
     names = {path.suffix for path in (tmp_path / "saved").rglob("*") if path.is_file()}
