@@ -1,6 +1,7 @@
 # clickmill. `make help` lists the targets; every path is relative, so that a folder may hold spaces.
 .DEFAULT_GOAL := help
-.PHONY: help setup deep check lint types unit test verify bench demo notebooks mlflow airflow airflow-up airflow-down
+.PHONY: help setup deep check lint types unit test verify bench demo notebooks mlflow airflow airflow-up airflow-down \
+        cluster-up cluster-down pack
 
 BIN := .venv/bin
 # Two processes, each with a Spark session of its own; the tests of a file stay together, as they share fixtures.
@@ -72,3 +73,12 @@ airflow-up: airflow ## Airflow with the DAGs and a simulated log, on loopback
 
 airflow-down: ## stop it
 	@airflow/bin/down
+
+cluster-up: setup ## a Spark cluster on loopback: a master and two workers
+	@cluster/up
+
+cluster-down: ## stop it
+	@cluster/down
+
+pack: setup ## clickmill with all that it needs, for the executors of a cluster: dist/clickmill-environment.tar.gz
+	@setup/pack.sh
