@@ -210,18 +210,34 @@ def compare(
 
 
 @app.command("doctor")
-def doctor(conf: Conf = None, set_: Sets = None, as_json: AsJson = False) -> None:
-    """Check this machine: Python, Java, the Delta jars, write access, memory, slots, deep learning."""
+def doctor(
+    conf: Conf = None,
+    set_: Sets = None,
+    master: Annotated[
+        str | None, typer.Option(help="Check Spark there too: spark://host:7077, yarn, local[4].")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine: Python, Java, the Delta jars, write access, memory, slots, deep learning.
+
+    With --master a session is started there, and its executors are asked: slots for training, Python and packages,
+    the warehouse, clocks, memory. --conf says for which warehouse and models.
+    """
     from clickmill import doctor as checks
 
-    if not conf and not set_:
+    if not conf and not set_ and not master:
         raise typer.Exit(checks.main(json=as_json))
     from clickmill.config_files import load
 
     cfg = load(conf or ("datasets/simulated.yaml",), set_ or ())
-    raise typer.Exit(
-        checks.main(json=as_json, warehouse=cfg.warehouse_path, master=cfg.spark.master or "local[*]")
+    here = partial(
+        checks.main, json=as_json, warehouse=cfg.warehouse_path, master=master or cfg.spark.master or "local[*]"
     )
+    if not master:
+        raise typer.Exit(here())
+    from clickmill.probe import driver as probe
+
+    raise typer.Exit(here(further=partial(probe.check, cfg, master)))
 
 
 def _add_jobs() -> None:

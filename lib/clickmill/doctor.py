@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -66,9 +66,20 @@ def check(*, warehouse: str = "warehouse", master: str | None = "local[*]") -> l
     return [item._replace(advice="") if item.ok else item for item in done]
 
 
-def main(json: bool = False, *, warehouse: str = "warehouse", master: str | None = "local[*]") -> int:
-    """Show all checks, as a table or as one JSON object; returns 0, or 2 where one that is needed failed."""
+def main(
+    json: bool = False,
+    *,
+    warehouse: str = "warehouse",
+    master: str | None = "local[*]",
+    further: Callable[[], Sequence[Check]] = tuple,
+) -> int:
+    """Show all checks, as a table or as one JSON object; returns 0, or 2 where one that is needed failed.
+
+    further: checks to make where these found nothing that is needed to be absent, those of a cluster.
+    """
     checks = check(warehouse=warehouse, master=master)
+    if all(item.ok or not item.needed for item in checks):
+        checks += further()
     ok = all(item.ok or not item.needed for item in checks)
     if json:
         print(json_text.dumps({"ok": ok, "checks": [item._asdict() for item in checks]}, ensure_ascii=False))
@@ -152,6 +163,8 @@ def _worker_python() -> Check:
     name, chosen = "PYSPARK_PYTHON", os.environ.get("PYSPARK_PYTHON")
     if not chosen or shutil.which(chosen) == sys.executable:
         return Check(name, True, "this Python" if chosen else "not set: clickmill sets this Python")
+    if chosen.startswith("./"):
+        return Check(name, True, f"{chosen}, in the folder of each executor")
     advice = f"unset PYSPARK_PYTHON, or let it name this environment's Python: {sys.executable}"
     code = "import sys, importlib.util as u; print(*sys.version_info[:2], bool(u.find_spec('pyarrow')))"
     try:

@@ -1,0 +1,207 @@
+"""Starts a session on the master, asks its executors, and says what of a day's jobs would fail there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from time import time
+from typing import Any, TypeVar
+
+from pyspark.sql import SparkSession
+
+from clickmill import reader, session
+from clickmill.config import Config, SparkConf
+from clickmill.doctor import Check
+from clickmill.errors import ClickmillError
+from clickmill.probe import checks, worker
+from clickmill.probe.worker import Seen
+from clickmill.specs import duration
+from clickmill.tables import Tables
+
+PACKAGES = ("clickmill", "deltalake", "mmh3", "numba", "numpy", "pandas", "psutil", "pyarrow", "xgboost")
+"""Those that tasks import."""
+PATIENCE_S = 60.0
+"""How long executors may take to come."""
+CONTACT_S = 5.0
+PATIENT = {
+    "spark.scheduler.minRegisteredResourcesRatio": "1",
+    "spark.scheduler.maxRegisteredResourcesWaitingTime": "20s",
+}
+"""That tasks do not all go to the executor that comes first."""
+_STANDALONE = re.compile(r"^spark://([^:,/]+):(\d+)")
+Answer = TypeVar("Answer")
+
+
+def check(cfg: Config, master: str) -> list[Check]:
+    """What there is to say of the cluster at `master`; the first check that fails may be the last.
+
+    A session is started with the settings of `cfg` and stopped. Nothing stays in the warehouse, but a small table
+    `_doctor` where that is an address.
+    """
+    unreachable = _contact(master)
+    if unreachable is not None:
+        return [unreachable]
+    conf = SparkConf(master=master, settings={**PATIENT, **cfg.spark.settings})
+    try:
+        spark = session.get_spark(conf, app="clickmill doctor")
+    except Exception as error:  # noqa: BLE001  (of whatever kind, it is what is to be told)
+        return [_failed("master", f"{master}: {_first_line(error)}", "Spark's own log says more")]
+    try:
+        return _checks(spark, cfg, master)
+    finally:
+        spark.stop()
+
+
+def _contact(master: str) -> Check | None:
+    """A failed check where nobody listens at spark://host:port: Spark itself would try for a minute."""
+    found = _STANDALONE.match(master)
+    if found is None:
+        return None
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=CONTACT_S).close()
+    except OSError as error:
+        advice = "start it (here: make cluster-up), or name the right host and port"
+        return _failed("master", f"{master}: {error.strerror or error}", advice)
+    return None
+
+
+def _checks(spark: SparkSession, cfg: Config, master: str) -> list[Check]:
+    told, asked = session.slots(spark), checks.asked_ranks(cfg)
+    dynamic = (spark.conf.get("spark.dynamicAllocation.enabled", "false") or "").lower() == "true"
+    found = [Check("master", True, master), checks.dynamic_allocation(dynamic)]
+    tasks = max(8, 2 * max([told, *(ranks or 0 for ranks in asked.values())]))
+    try:
+        with _marked(cfg.warehouse_path) as mark:
+            began = time()
+            seen = _within(PATIENCE_S, partial(_ask, spark, tasks, mark))
+            ended = time()
+            arrived = 0 if mark is None else len(list(Path(mark).parent.glob(f"{Path(mark).name}-*")))
+    except TimeoutError:
+        advice = (
+            "no executor started: are there workers with so many cores and so much memory free "
+            "(spark.executor.memory, spark.executor.cores)? The master's UI and the workers' logs say"
+        )
+        return [*found, _failed("executors", f"none in {PATIENCE_S:.0f} s", advice)]
+    except Exception as error:  # noqa: BLE001  (as above)
+        return [*found, _failed("executors", _first_line(error), checks.SEND)]
+    found += [
+        checks.executors(seen),
+        checks.slots(seen, told=told, asked=asked),
+        checks.pythons(seen, own=worker.own_python()),
+        checks.packages(seen, own=worker.versions(PACKAGES)),
+        checks.clocks(seen, began=began, ended=ended),
+    ]
+    if mark is None:
+        found.append(_address(spark, cfg.warehouse_path))
+    else:
+        found.append(checks.write_access(seen, folder=str(Path(mark).parent), arrived=arrived))
+    rows = _rows_of_train_time(spark, cfg)
+    found.append(checks.memory(seen, needs=checks.estimated(cfg, rows=rows, told=told) if rows else {}))
+    return [one._replace(advice="") if one.ok else one for one in found]
+
+
+def _ask(spark: SparkSession, tasks: int, mark: str | None) -> list[Seen]:
+    look = partial(worker.look, packages=PACKAGES, mark=mark)
+    told = spark.range(0, tasks, 1, tasks).mapInArrow(look, "seen string").collect()
+    return [Seen(*json.loads(row.seen)) for row in told]
+
+
+def _within(seconds: float, ask: Callable[[], Answer]) -> Answer:
+    """What `ask` gives. Raises TimeoutError: a job that gets no executor waits until its session is stopped."""
+    answers: list[Answer] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except Exception as error:  # noqa: BLE001  (raised again below)
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise TimeoutError
+    return answers[0]
+
+
+@contextlib.contextmanager
+def _marked(warehouse: str) -> Iterator[str | None]:
+    """A file in the warehouse, or in the nearest folder above it that there is; None where it is no folder.
+
+    It and those beside it that executors write, whose names begin with its own, go in the end.
+    """
+    if "/" not in warehouse or "://" in warehouse:
+        yield None
+        return
+    path = Path(warehouse)
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    mark = there / f".clickmill-doctor-{secrets.token_hex(8)}"
+    mark.touch()
+    try:
+        yield str(mark)
+    finally:
+        for one in there.glob(f"{mark.name}*"):
+            with contextlib.suppress(OSError):
+                one.unlink()
+
+
+def _address(spark: SparkSession, warehouse: str) -> Check:
+    """An address is written through Spark's connector and read through Arrow's, each with settings of its own."""
+    name = "warehouse of executors"
+    if "://" not in warehouse:
+        return Check(name, True, f"{warehouse}: a catalogue, not tried")
+    path = f"{warehouse.rstrip('/')}/_doctor"
+    try:
+        spark.range(0, 2, 1, 2).write.format("delta").mode("overwrite").save(path)
+    except Exception as error:  # noqa: BLE001  (as above)
+        advice = "Spark needs the connector's jars and the credentials: docs/clusters.md, Object stores"
+        return _failed(name, f"{path} is not written: {_first_line(error)}", advice)
+    try:
+        _read_by_executors(spark, path)
+    except Exception as error:  # noqa: BLE001  (as above)
+        advice = (
+            "Python on driver and executors needs the credentials too, as environment variables: docs/clusters.md"
+        )
+        return _failed(name, f"{path} is written, and not read by Python: {_first_line(error)}", advice)
+    return Check(name, True, f"{path}: written by Spark, read by Python")
+
+
+def _read_by_executors(spark: SparkSession, path: str) -> None:
+    from deltalake import DeltaTable
+
+    version = DeltaTable(path).version()
+    shards = reader.plan(path, version=version, shards=2)
+    read = partial(reader.shard_rows, shards=shards, schema=reader.schema(path, version, None), stretch=None)
+    spark.range(0, 2, 1, 2).mapInArrow(read, "id long").collect()
+
+
+def _rows_of_train_time(spark: SparkSession, cfg: Config) -> int:
+    """About how many rows of `sample` train time has; 0 where there is none yet, or it cannot be told."""
+    tables = Tables(spark, cfg.warehouse_path, run_id="doctor")
+    try:
+        days = len(tables.days("sample"))
+        (whole,) = tables.shards("sample", days=None, number=1) if days else (None,)
+    except ClickmillError:
+        return 0
+    train = duration(cfg.split.train).total_seconds() / 86_400
+    return int(whole.rows * min(train / days, 1)) if whole is not None else 0
+
+
+def _failed(name: str, found: str, advice: str) -> Check:
+    return Check(name, False, found, advice)
+
+
+def _first_line(error: Exception) -> str:
+    lines: list[Any] = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error: " in line or "Exception: " in line]
+    return str((telling or lines or [type(error).__name__])[0])[:300]
