@@ -1,6 +1,6 @@
 """Ends the services whose pids a file lists, and all that they started: `end_services.py PIDS WORD`.
 
-Asks, and after twenty seconds insists. WORD stands in the command line of each (or the number is another's by now).
+Asks, and after twenty seconds insists. WORD stands in the command line of each: else a number is another's by now.
 """
 
 import sys

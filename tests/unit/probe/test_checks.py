@@ -1,0 +1,110 @@
+"""What the doctor says of a cluster, from what its executors said."""
+
+from typing import Any
+
+import pytest
+
+from clickmill.config_files import load
+from clickmill.doctor import Check
+from clickmill.probe import checks
+from clickmill.probe.worker import ABSENT, Seen
+
+OWN = {"numpy": "2.4.6", "xgboost": "3.2.0"}
+GOOD = Seen("one", 10, 100, "3.11", OWN, began=5.0, ended=6.0, free=8 * 2**30, finds=True, refused=None)
+
+
+def cluster(*changes: dict[str, Any]) -> list[Seen]:
+    """Tasks in slots of their own, as GOOD but for these changes."""
+    return [GOOD._replace(process=100 + number, **change) for number, change in enumerate(changes)]
+
+
+def test_tasks_executors_and_machines_are_counted() -> None:
+    seen = [*cluster({}, {}, {"host": "two"}), GOOD._replace(process=100)]
+    assert checks.executors(seen).found == "3 tasks at once in 2 executors on 2 machines"
+
+
+@pytest.mark.parametrize(
+    ("told", "asked", "ok", "needed", "words"),
+    [
+        (2, {"lr": None, "deep": 2}, True, True, ""),
+        (4, {"lr": None}, False, True, "wait for ever"),
+        (2, {"lr": None, "deep": 3}, False, True, "models.deep.ranks to 2"),
+        (1, {"deep": 2}, False, True, "--total-executor-cores 2"),
+        (1, {"lr": None}, False, False, "training takes 1"),
+        (2, {}, True, True, ""),
+    ],
+)
+def test_a_barrier_stage_needs_a_slot_for_each_rank(
+    told: int, asked: dict[str, int | None], ok: bool, needed: bool, words: str
+) -> None:
+    found = checks.slots(cluster({}, {}), told=told, asked=asked)
+    assert found.ok is ok
+    assert ok or found.needed is needed
+    assert words in found.advice
+
+
+def test_dynamic_allocation_is_refused() -> None:
+    assert checks.dynamic_allocation(False).ok
+    assert "spark.dynamicAllocation.enabled=false" in checks.dynamic_allocation(True).advice
+    assert not checks.dynamic_allocation(True).ok
+
+
+def test_another_python_is_named_with_its_machine() -> None:
+    assert checks.pythons(cluster({}, {}), own="3.11").ok
+    found = checks.pythons(cluster({}, {"python": "3.12", "host": "two"}), own="3.11")
+    _fails(found, "3.12 on two", "make pack")
+
+
+def test_another_version_and_an_absent_package_are_named() -> None:
+    assert checks.packages(cluster({}, {}), own=OWN).ok
+    found = checks.packages(cluster({}, {"packages": OWN | {"numpy": "2.0.0", "xgboost": ABSENT}}), own=OWN)
+    _fails(found, "numpy 2.0.0 (driver: 2.4.6) on one; xgboost absent (driver: 3.2.0) on one", "--archives")
+
+
+def test_a_warehouse_is_written_by_all_and_is_one_folder() -> None:
+    assert checks.write_access(cluster({}, {}), folder="/w", arrived=2).ok
+    refused = cluster({}, {"host": "two", "refused": "/w/x: Permission denied"})
+    _fails(checks.write_access(refused, folder="/w", arrived=1), "two: /w/x: Permission denied", "access to /w")
+    blind = checks.write_access(cluster({}, {"host": "two", "finds": False}), folder="/w", arrived=2)
+    _fails(blind, "two does not see what others write", "storage that all machines share")
+    _fails(checks.write_access(cluster({}, {}), folder="/w", arrived=1), "the driver does not see", "share")
+
+
+@pytest.mark.parametrize(("late", "ok"), [(0.0, True), (4.0, True), (7.0, False), (-8.0, False)])
+def test_clocks_are_apart_by_what_lies_outside_the_drivers_times(late: float, ok: bool) -> None:
+    seen = cluster({}, {"host": "two", "began": 5 + late, "ended": 6 + late})
+    found = checks.clocks(seen, began=4.0, ended=7.0)
+    assert found.ok is ok
+    assert "clock of two" in found.advice or late == 0
+
+
+def test_memory_is_shared_by_the_slots_of_a_machine() -> None:
+    seen = cluster({"free": 4 * 2**30}, {"free": 4 * 2**30}, {"host": "two"})
+    assert checks.memory(seen, needs={"lr": 2 * 2**30}).ok
+    _fails(checks.memory(seen, needs={"lr": 1, "big": 3 * 2**30}), "big takes about 3.00 GiB a rank; 2.00", "bits")
+    assert checks.memory(seen, needs={}).ok
+
+
+def test_a_rank_takes_more_memory_with_rows_and_bits_and_less_with_ranks() -> None:
+    def needs(rows: int, told: int, bits: int) -> dict[str, int]:
+        cfg = load(("datasets/simulated.yaml",), (f"models.lr.bits={bits}",))
+        return checks.estimated(cfg, rows=rows, told=told)
+
+    base = needs(10_000_000, 2, 20)
+    assert set(base) == {"lr", "lr_nocross", "trees", "trees_lr"}, "networks say it themselves, as they begin"
+    assert 10_000_000 / 2 * 4 * 34 < base["lr"] < 10_000_000 / 2 * 4 * 34 * 4, "its 34 keys, and not much more"
+    assert base["lr_nocross"] < base["lr"] < needs(10_000_000, 2, 28)["lr"]
+    assert needs(10_000_000, 4, 20)["lr"] < base["lr"] < needs(20_000_000, 2, 20)["lr"]
+
+
+def test_ranks_asked_for() -> None:
+    cfg = load(("datasets/simulated.yaml",), ("models.lr.ranks=3", "models.trees_lr.trees.ranks=2"))
+    asked = checks.asked_ranks(cfg)
+    assert asked == {"lr": 3, "lr_nocross": None, "trees": None, "trees_lr": None, "deep": 2}
+
+
+def _fails(found: Check, said: str, advice: str) -> None:
+    assert not found.ok
+    assert found.needed
+    assert said in found.found
+    assert advice in found.advice
