@@ -50,6 +50,10 @@ class PlatformError(ClickmillError):
     exit_code = EXIT_USAGE
 
 
+class NoSpaceError(PlatformError):
+    """A disk that is written to, the warehouse's or that of temporary files, is full, or a quota is used up."""
+
+
 class NotEnoughSlotsError(PlatformError):
     """More ranks asked for than Spark has slots: a barrier stage would wait for ever."""
 

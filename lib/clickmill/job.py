@@ -26,7 +26,7 @@ import typer
 from clickmill import errors
 from clickmill.config import Config
 from clickmill.config_files import load
-from clickmill.errors import ClickmillError, InputError, UsageError
+from clickmill.errors import ClickmillError, InputError, NoSpaceError, UsageError
 from clickmill.progress import Progress
 from clickmill.specs import duration
 
@@ -41,6 +41,7 @@ _NAMED = re.compile(r"clickmill\.errors\.(\w+): (.*?)(?:\n|$)", re.DOTALL)
 _UNREADABLE = re.compile(
     r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (?:file:/*(?=/))?(.+?)\.\s"
 )
+_FULL = re.compile(r"^.*(?:No space left on device|Disk quota exceeded|os error 28\b).*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,7 @@ def perform_within(run: Run, part: Run) -> None:
 
 def named(raised: BaseException) -> ClickmillError:
     """The error as one of ours: what a worker raised by name comes back by that name, a file that Spark cannot
-    read as InputError."""
+    read as InputError, a full disk as NoSpaceError."""
     if isinstance(raised, ClickmillError):
         return raised
     found = _NAMED.search(str(raised))
@@ -267,6 +268,11 @@ def named(raised: BaseException) -> ClickmillError:
     if unreadable:
         return InputError(
             f"{unquote(unreadable[1])}: damaged, or not of the format that it is read as; fetch it again"
+        )
+    full = _FULL.search(str(raised))
+    if full:
+        return NoSpaceError(
+            f"{full[0].strip()[:300]}; make room there and run the job again: what was written is in no table"
         )
     first = str(raised).strip().splitlines()[:1]
     return ClickmillError(f"{type(raised).__name__}: {first[0] if first else ''}")

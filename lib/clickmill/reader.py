@@ -7,6 +7,7 @@ version, filter and number of shards give the same shards with the same rows in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -230,5 +231,6 @@ def _row_groups(path: str, partition: tuple[tuple[str, Any], ...]) -> list[Piece
 
 def _filesystem(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
     if "://" in path:
-        return pyarrow.fs.FileSystem.from_uri(path)  # type: ignore[no-any-return]
+        # Spark's name for S3 is that of its connector.
+        return pyarrow.fs.FileSystem.from_uri(re.sub("^s3a://", "s3://", path))  # type: ignore[no-any-return]
     return pyarrow.fs.LocalFileSystem(), path

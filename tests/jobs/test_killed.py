@@ -135,6 +135,24 @@ def test_a_driver_killed_as_it_writes_leaves_nothing_that_a_rerun_does_not_mend(
 
 
 @pytest.mark.slow
+def test_a_driver_killed_after_its_commit_has_done_its_work_and_a_rerun_changes_nothing(
+    finished: Path, tmp_path: Path
+) -> None:
+    warehouse = _aged(shutil.copytree(finished, tmp_path / "killed"), "downsample")
+    version = DeltaTable(warehouse / "sample").version()
+    driver = start("downsample", warehouse)
+    _until(lambda: (warehouse / "sample" / "_delta_log" / f"{version + 1:020}.json").exists(), driver)
+    assert driver.kill(everything=True)
+    expected = rows(finished, "downsample")
+    assert same(rows(warehouse, "downsample"), expected)
+    assert sorted(verdicts(warehouse, "downsample").values()) == [["done", "running"], ["running"]]
+    rerun("downsample", warehouse)
+    assert same(rows(warehouse, "downsample"), expected)
+    said = verdicts(warehouse, "downsample").values()
+    assert sorted(said) == [["done", "running"], ["done", "running"], ["lost", "running"]]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("job", TABLES)
 def test_a_job_killed_at_ten_moments_and_run_again_gives_what_an_undisturbed_one_gives(
     finished: Path, tmp_path: Path, job: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from pyspark import cloudpickle
 from pyspark.sql import DataFrame, SparkSession
 
 from clickmill import reader
@@ -22,6 +24,7 @@ from clickmill.tables import ByWorkers, Tables
 from clickmill.writer import as_they_are
 
 DAY, NEXT = date(2026, 1, 1), date(2026, 1, 2)
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers have no tests on their path
 
 
 def impressions(day: date, n: int = 4, label: int = 0, **extra: pa.Array) -> pa.Table:
@@ -34,6 +37,11 @@ def impressions(day: date, n: int = 4, label: int = 0, **extra: pa.Array) -> pa.
         "s_C1": pa.array(range(n), pa.int32()),
     }
     return pa.table({**columns, **extra})
+
+
+def _slowly(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    time.sleep(1.5)
+    yield from batches
 
 
 class Way(NamedTuple):
@@ -223,6 +231,32 @@ def test_of_the_appends_with_one_number_one_alone_succeeds(
     assert len(won) == 1
     assert append("late", 1) is None
     assert stored() == sorted(["first", "refused", *won])
+
+
+@pytest.mark.parametrize(("place", "lose"), [("{}", 0), ("file://{}", 1)], ids=["delta-rs", "spark"])
+def test_of_two_writers_of_one_day_at_once_one_wins_and_the_day_is_wholly_its_own(
+    spark: SparkSession, warehouse: str, place: str, lose: int
+) -> None:
+    """On a local disk they take turns, and the later's rows stand; elsewhere the later is told."""
+    Tables(spark, place.format(warehouse), run_id="made").write(
+        "features", impressions(NEXT), replace={"ds": NEXT}
+    )
+
+    def write(run_id: str) -> str | None:
+        tables = Tables(spark, place.format(warehouse), run_id=run_id)
+        rows = spark.createDataFrame(impressions(DAY, 30 + ord(run_id)))
+        slow = rows.mapInArrow(_slowly, rows.schema)
+        try:
+            tables.write("features", slow, replace={"ds": DAY})
+        except ConflictError:
+            return None
+        return run_id
+
+    with ThreadPoolExecutor(2) as threads:
+        won = list(filter(None, threads.map(write, "ab")))
+    assert len(won) == 2 - lose
+    table = DeltaTable(f"{warehouse}/features").to_pyarrow_table(filters=[("ds", "=", DAY)])
+    assert table.num_rows in [30 + ord(run_id) for run_id in won]
 
 
 def test_two_processes_write_different_days_of_a_new_table_at_once(warehouse: str) -> None:

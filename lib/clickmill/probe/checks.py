@@ -22,9 +22,9 @@ SEND = (
 
 def executors(seen: Sequence[Seen]) -> Check:
     """Who answered."""
-    hosts = {one.host for one in seen}
-    found = f"{len(_slots(seen))} tasks at once in {len({(one.host, one.executor) for one in seen})} executors"
-    return Check("executors", True, f"{found} on {len(hosts)} machine{'s' if len(hosts) > 1 else ''}")
+    processes, hosts = {(one.host, one.executor) for one in seen}, {one.host for one in seen}
+    found = f"tasks at once: {len(_slots(seen))}, executors: {len(processes)}, machines: {len(hosts)}"
+    return Check("executors", True, found)
 
 
 def slots(seen: Sequence[Seen], *, told: int, asked: Mapping[str, int | None]) -> Check:

@@ -20,7 +20,7 @@ def cluster(*changes: dict[str, Any]) -> list[Seen]:
 
 def test_tasks_executors_and_machines_are_counted() -> None:
     seen = [*cluster({}, {}, {"host": "two"}), GOOD._replace(process=100)]
-    assert checks.executors(seen).found == "3 tasks at once in 2 executors on 2 machines"
+    assert checks.executors(seen).found == "tasks at once: 3, executors: 2, machines: 2"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""Parts of a cluster that die as a job runs: Spark tries again, or the job ends soon, by name, and can be rerun."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stored
+from stand import VENV, Cluster, log_of, until
+
+pytestmark = pytest.mark.slow
+DS = date(2026, 1, 1)
+SMALL = (
+    *(
+        "--set",
+        "simulate.rows_per_day=40000",
+        "--set",
+        "simulate.ctr=0.1",
+        "--set",
+        "features.audit_bits=[18, 20]",
+    ),
+    *(
+        "--set",
+        "sampling.keep_rate=0.3",
+        "--set",
+        "split.train=12h",
+    ),
+    *("--set", "split.validation=6h", "--set", "split.test=6h", "--ds", str(DS), "--json"),
+)
+ENDLESS = ("--models", "lr", "--set", "models.lr.max_iterations=100000000", "--set", "models.lr.tolerance=1e-300")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    found = Cluster(tmp_path / "cluster")
+    found.call("up")
+    yield found
+    found.call("down")
+    assert found.processes() == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The day up to the sample, on this machine alone."""
+    warehouse = tmp_path_factory.mktemp("faults") / "undisturbed"
+    for job in ("simulate", "ingest", "build_features", "downsample"):
+        command = [str(VENV / "bin" / "clickmill"), "run", job, "--conf", "datasets/simulated.yaml"]
+        command += ["--set", "spark.master=local[2]", "--set", f"warehouse={warehouse}", *SMALL]
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+    return warehouse
+
+
+def test_a_worker_killed_during_ingest_changes_no_row(cluster: Cluster, undisturbed: Path, tmp_path: Path) -> None:
+    warehouse = tmp_path / "killed"
+    job = cluster.submit("ingest", warehouse, "--set", f"dataset.source.path={undisturbed}/raw_log", *SMALL)
+    until(cluster.computes, job)
+    cluster.kill_a_worker()
+    assert job.wait(timeout=300) == 0, log_of(warehouse).read_text()[-4000:]
+    assert "Lost executor" in log_of(warehouse).read_text()
+    for table in ("click_log", "rejects"):
+        assert _rows(warehouse, table) == _rows(undisturbed, table)
+
+
+def test_a_worker_killed_in_training_ends_the_job_by_name_within_a_minute_and_a_rerun_works(
+    cluster: Cluster, undisturbed: Path
+) -> None:
+    asked = ("--set", "models.lr.ranks=2", *SMALL)
+    job = cluster.submit("train_logreg", undisturbed, *ENDLESS, *asked)
+    until(cluster.computes, job)
+    time.sleep(5)  # (from Python's start to the first sum)
+    assert job.poll() is None
+    cluster.kill_a_worker()
+    killed = time.monotonic()
+    assert job.wait(timeout=300) == 1
+    seconds = time.monotonic() - killed
+    error = _verdict(undisturbed)["error"]
+    print(f"ended {seconds:.0f} s after the worker: {error}")
+    assert error["name"] == "RankError"
+    assert "killed or lost" in error["message"]
+    assert seconds < 60
+    cluster.call("up")
+    again = cluster.submit("train_logreg", undisturbed, "--models", "lr", *asked)
+    assert again.wait(timeout=300) == 0, log_of(undisturbed).read_text()[-4000:]
+    assert _verdict(undisturbed)["exit_code"] == 0
+
+
+def test_the_doctor_finds_in_seconds_what_a_job_would_wait_for(cluster: Cluster, tmp_path: Path) -> None:
+    def doctor(*sets: str) -> tuple[int, dict[str, Any]]:
+        command = [str(VENV / "bin" / "clickmill"), "doctor", "--master", cluster.master, "--json"]
+        command += ["--conf", "datasets/simulated.yaml", "--conf", "env/cluster.yaml"]
+        for item in (f"warehouse={tmp_path}/new", *sets):
+            command += ["--set", item]
+        environment = cluster.environment | {"SPARK_LOCAL_IP": "127.0.0.1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        found = json.loads(done.stdout)["checks"]
+        return done.returncode, {one["name"]: one for one in found}
+
+    told = "spark.settings={spark.cores.max: '2'}"
+    code, found = doctor(told)
+    assert (code, [name for name, one in found.items() if one["needed"] and not one["ok"]]) == (0, [])
+    assert found["executors"]["found"] == "tasks at once: 2, executors: 2, machines: 1"
+    assert not list(tmp_path.glob(".clickmill-doctor*"))
+    code, found = doctor(told, "models.lr.ranks=3")
+    assert (code, found["slots for training"]["ok"]) == (2, False)
+    assert "models.lr.ranks to 2" in found["slots for training"]["advice"]
+    cluster.call("down")
+    code, found = doctor(told)
+    assert (code, found["master"]["ok"]) == (2, False)
+
+
+def _rows(warehouse: Path, table: str) -> list[dict[str, Any]]:
+    return stored.rows(warehouse, table, without=("run_id",)) if (warehouse / table).exists() else []
+
+
+def _verdict(warehouse: Path) -> dict[str, Any]:
+    """The last object of --json among what Spark says."""
+    lines = log_of(warehouse).read_text().splitlines()
+    verdict: dict[str, Any] = json.loads([line for line in lines if line.startswith('{"run_id"')][-1])
+    return verdict
