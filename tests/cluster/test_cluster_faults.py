@@ -1,4 +1,4 @@
-"""Parts of a cluster that die as a job runs: Spark tries again, or the job ends soon, by name, and can be rerun."""
+"""Parts of a cluster that die as a job runs: Spark tries again, or the job ends soon and by name; a rerun works."""
 
 from __future__ import annotations
 

@@ -90,3 +90,17 @@ def test_every_job_of_a_day_has_its_task():
 def test_the_warehouse_is_a_schema_of_unity_catalog():
     (warehouse,) = {words[words.index("--set") + 1] for words in commands("prod").values()}
     assert warehouse == "warehouse=main.clickmill_prod"
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/databricks.md"])
+def test_the_commands_that_documents_give_name_what_the_bundle_has(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    commands = re.findall(r"^databricks bundle (\w+)(.*)$", text, re.MULTILINE)
+    assert {verb for verb, _ in commands} >= {"deploy", "run"}
+    parameters = {one["name"] for one in JOB["parameters"]}
+    for verb, rest in commands:
+        assert set(re.findall(r"--target (\w+)", rest)) <= set(BUNDLE["targets"])
+        assert set(re.findall(r"--var (\w+)=", rest)) <= set(BUNDLE["variables"])
+        assert set(re.findall(r"--params (\w+)=", rest)) <= parameters
+        if verb == "run":
+            assert rest.split()[0] in BUNDLE["resources"]["jobs"]
