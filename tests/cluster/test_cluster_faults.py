@@ -1,4 +1,4 @@
-"""Parts of a cluster that die as a job runs: Spark tries again, or the job ends soon and by name; a rerun works."""
+"""Parts of a cluster that die as a job runs: Spark tries again, or the job ends soon, by name; a rerun works."""
 
 from __future__ import annotations
 

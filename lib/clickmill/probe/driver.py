@@ -27,8 +27,8 @@ from clickmill.tables import Tables
 
 PACKAGES = ("clickmill", "deltalake", "mmh3", "numba", "numpy", "pandas", "psutil", "pyarrow", "xgboost")
 """Those that tasks import."""
-PATIENCE_S = 60.0
-"""How long executors may take to come."""
+PATIENCE_S = 120.0
+"""How long executors may take to come and to unpack what is sent to them."""
 CONTACT_S = 5.0
 PATIENT = {
     "spark.scheduler.minRegisteredResourcesRatio": "1",
@@ -54,9 +54,11 @@ def check(cfg: Config, master: str) -> list[Check]:
     except Exception as error:  # noqa: BLE001  (of whatever kind, it is what is to be told)
         return [_failed("master", f"{master}: {_first_line(error)}", "Spark's own log says more")]
     try:
-        return _checks(spark, cfg, master)
+        found = _checks(spark, cfg)
     finally:
         spark.stop()
+    made = [Check("master", True, master), *found]
+    return [one._replace(advice="") if one.ok else one for one in made]
 
 
 def _contact(master: str) -> Check | None:
@@ -72,10 +74,11 @@ def _contact(master: str) -> Check | None:
     return None
 
 
-def _checks(spark: SparkSession, cfg: Config, master: str) -> list[Check]:
+def _checks(spark: SparkSession, cfg: Config) -> list[Check]:
     told, asked = session.slots(spark), checks.asked_ranks(cfg)
-    dynamic = (spark.conf.get("spark.dynamicAllocation.enabled", "false") or "").lower() == "true"
-    found = [Check("master", True, master), checks.dynamic_allocation(dynamic)]
+    asked_for = (spark.conf.get("spark.dynamicAllocation.enabled", "false") or "").lower() == "true"
+    dynamic = asked_for and not session.is_local(spark)
+    found = [checks.dynamic_allocation(dynamic)]
     tasks = max(8, 2 * max([told, *(ranks or 0 for ranks in asked.values())]))
     try:
         with _marked(cfg.warehouse_path) as mark:
@@ -104,7 +107,7 @@ def _checks(spark: SparkSession, cfg: Config, master: str) -> list[Check]:
         found.append(checks.write_access(seen, folder=str(Path(mark).parent), arrived=arrived))
     rows = _rows_of_train_time(spark, cfg)
     found.append(checks.memory(seen, needs=checks.estimated(cfg, rows=rows, told=told) if rows else {}))
-    return [one._replace(advice="") if one.ok else one for one in found]
+    return found
 
 
 def _ask(spark: SparkSession, tasks: int, mark: str | None) -> list[Seen]:
