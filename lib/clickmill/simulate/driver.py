@@ -21,7 +21,9 @@ TASK_BLOCKS = 25
 
 def simulate(spark: SparkSession, conf: Simulate, days: Sequence[date]) -> ByWorkers:
     """The rows of these days; the same for any number of partitions."""
-    world = worker.World(conf.seed, conf.users, conf.drift, conf.new_value_share, conf.rows_per_day)
+    world = worker.World(
+        conf.seed, conf.users, conf.drift, conf.new_value_share, conf.rows_per_day, affinity=conf.affinity
+    )
     world = replace(world, intercept=worker.intercept_for(world, conf.ctr))
     blocks = worker.blocks_a_day(world)
     first = min(days)

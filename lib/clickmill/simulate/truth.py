@@ -1,6 +1,6 @@
 """The truth behind a simulated log: what each value does to the logit. No Spark.
 
-logit p = intercept + Σ slots + Σ planted crosses + Σ curves of numbers + user + hour of day + drift.
+logit p = intercept + Σ slots + Σ planted crosses + Σ curves of numbers + affinities + user + hour of day + drift.
 An effect is a keyed normal: a pure function of (seed, slot, value), so that no table of values is
 held and any block of rows can be made anywhere.
 """
@@ -30,6 +30,10 @@ SCALES = (
 CROSSES = ((0, 3), (1, 4), (2, 6), (3, 12), (5, 10), (7, 18))
 """Planted crosses, as places in SLOTS; every other cross says nothing."""
 CROSS_SCALE = 0.45
+AFFINE = ((4, 8), (4, 9), (8, 9))
+"""Pairs of places in SLOTS whose values have an affinity: the product of the TRAITS traits of either, summed. So a
+pair of values that was never seen is known from others that its two values were seen in."""
+TRAITS = 4
 USER_SCALE = 0.3
 NUMBER_SCALE = 0.15
 LARGE = 1_000
@@ -52,8 +56,8 @@ def cross_values(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[n
     return left * np.int64(2**31) + right
 
 
-def logits(columns: dict[str, NDArray[Any]], *, seed: int) -> NDArray[np.float64]:
-    """(n,) logits without intercept and drift.
+def logits(columns: dict[str, NDArray[Any]], *, seed: int, affinity: float = 0.0) -> NDArray[np.float64]:
+    """(n,) logits without intercept and drift; `affinity` is the standard deviation of what affinities add.
 
     columns: `slots` (26, n) value numbers, `numbers` (13, n) standard normals behind the numbers,
     `user` (n,), `hour` (n,) in [0, 24).
@@ -67,9 +71,24 @@ def logits(columns: dict[str, NDArray[Any]], *, seed: int) -> NDArray[np.float64
     for number, (left, right) in enumerate(CROSSES):
         pair = cross_values(slots[left], slots[right])
         total += CROSS_SCALE * effects(seed, 2000 + number, pair)
+    if affinity:
+        total += affinity * affinities(seed, slots)
     for place in range(0, len(NUMBERS), 2):
         total += NUMBER_SCALE * np.sin(1.5 * numbers[place] + place)
     return total
+
+
+def affinities(seed: int, slots: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,) sums over the pairs of AFFINE and over traits, of mean 0 and variance 1 over values drawn evenly."""
+    total = np.zeros(slots.shape[1])
+    for trait in range(TRAITS):
+        own = {
+            place: effects(seed, 5000 + 100 * trait + place, slots[place])
+            for place in sorted({place for pair in AFFINE for place in pair})
+        }
+        for left, right in AFFINE:
+            total += own[left] * own[right]
+    return total / np.sqrt(TRAITS * len(AFFINE))
 
 
 def walk(seed: int, day: int, *, step: float) -> dict[int, NDArray[np.float64]]:

@@ -51,6 +51,7 @@ class World:
     drift: float
     new_value_share: float
     rows_per_day: int
+    affinity: float = 0.0
     intercept: float = 0.0
 
 
@@ -58,7 +59,8 @@ def intercept_for(world: World, ctr: float) -> float:
     """Solved on REFERENCE_ROWS keyed rows, which no log shows."""
     blocks = range(REFERENCE_ROWS // BLOCK_ROWS)
     drawn = (_causes(_stream(world.seed | _REFERENCE, 0, block), world, 0, BLOCK_ROWS) for block in blocks)
-    return truth.solve_intercept(np.concatenate([truth.logits(c, seed=world.seed) for c in drawn]), ctr)
+    logits = [truth.logits(causes, seed=world.seed, affinity=world.affinity) for causes in drawn]
+    return truth.solve_intercept(np.concatenate(logits), ctr)
 
 
 def rows(batches: Iterator[pa.RecordBatch], *, world: World, first: date) -> Iterator[pa.RecordBatch]:
@@ -82,7 +84,7 @@ def block_rows(world: World, day: date, block: int) -> pa.RecordBatch:
     rng = _stream(world.seed, since, block)
     columns = _causes(rng, world, since, n)
     holes, coins = rng.random((len(truth.NUMBERS) + 4, n)), rng.random((2, n))
-    logit = truth.logits(columns, seed=world.seed) + world.intercept
+    logit = truth.logits(columns, seed=world.seed, affinity=world.affinity) + world.intercept
     standing = truth.walk(world.seed, since, step=world.drift)
     logit += standing.pop(-1)[0]
     for place, effect in standing.items():

@@ -38,6 +38,34 @@ def test_a_cross_is_more_than_its_parts() -> None:
     assert not np.isclose(grid[3, 5], grid[5, 3])
 
 
+def test_affinities_are_of_low_rank_and_of_variance_one() -> None:
+    left, right = truth.AFFINE[0]
+    slots = np.zeros((len(truth.SLOTS), 90_000), np.int64)
+    slots[left], slots[right] = np.divmod(np.arange(90_000), 300)
+    grid = truth.affinities(7, slots).reshape(300, 300)
+    both_ways_centred = grid - grid.mean(axis=0) - grid.mean(axis=1)[:, None] + grid.mean()
+    found = np.linalg.svd(both_ways_centred, compute_uv=False)
+    assert found[truth.TRAITS - 1] > 10
+    assert found[truth.TRAITS] < 1e-9
+    rng = np.random.default_rng(1)
+    slots = rng.integers(0, 100_000, (len(truth.SLOTS), 200_000))
+    assert truth.affinities(7, slots).var() == pytest.approx(1, rel=0.03)
+
+
+def test_affinity_moves_the_logit_by_so_much_and_none_by_nothing() -> None:
+    rng = np.random.default_rng(1)
+    columns = {
+        "slots": rng.integers(0, 3, (len(truth.SLOTS), 500)),
+        "numbers": rng.normal(size=(len(truth.NUMBERS), 500)),
+        "user": rng.integers(0, 9, 500),
+        "hour": rng.random(500) * 24,
+    }
+    plain = truth.logits(columns, seed=7)
+    np.testing.assert_array_equal(truth.logits(columns, seed=7, affinity=0.0), plain)
+    more = truth.logits(columns, seed=7, affinity=0.5) - plain
+    np.testing.assert_allclose(more, 0.5 * truth.affinities(7, columns["slots"]), atol=1e-12)
+
+
 def test_without_drift_every_day_is_alike() -> None:
     for day in (-4000, 0, 4000):
         assert all((effect == 0).all() for effect in truth.walk(7, day, step=0.0).values())
