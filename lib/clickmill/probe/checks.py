@@ -9,10 +9,11 @@ from clickmill.config import Config
 from clickmill.doctor import Check
 from clickmill.models.logreg import feature_columns
 from clickmill.probe.worker import ABSENT, Seen
-from clickmill.specs import LogregSpec, XgboostSpec, parts
+from clickmill.specs import LogregSpec, WideDeepSpec, XgboostSpec, parts
 
 MOST_SKEW_S = 5.0
 """Seconds that clocks may be apart: signatures of requests, and times in `runs`, hang on them."""
+OUTSIDE_SPARK = ("local", "torchrun")
 GIB = 2**30
 SEND = (
     "send the environment with the job: make pack, then --archives dist/clickmill-environment.tar.gz#environment "
@@ -122,9 +123,14 @@ def memory(seen: Sequence[Seen], *, needs: Mapping[str, int]) -> Check:
 
 
 def asked_ranks(cfg: Config) -> dict[str, int | None]:
-    """The ranks that each model of the config says, None where it takes the slots that there are."""
+    """The ranks that each model of the config says, None where it takes the slots that there are.
+
+    Networks whose processes do not start in Spark's tasks are left out.
+    """
     asked: dict[str, int | None] = {}
     for name, spec in cfg.models.items():
+        if isinstance(spec, WideDeepSpec) and (spec.hosts is not None or spec.launcher in OUTSIDE_SPARK):
+            continue
         own = [part.ranks for part in parts(spec).values()]
         asked[name] = None if None in own else max(rank for rank in own if rank is not None)
     return asked

@@ -101,6 +101,8 @@ def test_ranks_asked_for() -> None:
     cfg = load(("datasets/simulated.yaml",), ("models.lr.ranks=3", "models.trees_lr.trees.ranks=2"))
     asked = checks.asked_ranks(cfg)
     assert asked == {"lr": 3, "lr_nocross": None, "trees": None, "trees_lr": None, "deep": 2}
+    outside = load(("datasets/simulated.yaml",), ("models.deep.launcher=torchrun",))
+    assert "deep" not in checks.asked_ranks(outside)
 
 
 def _fails(found: Check, said: str, advice: str) -> None:
