@@ -88,7 +88,8 @@ def affinities(seed: int, slots: NDArray[np.int64]) -> NDArray[np.float64]:
         }
         for left, right in AFFINE:
             total += own[left] * own[right]
-    return total / np.sqrt(TRAITS * len(AFFINE))
+    total /= np.sqrt(TRAITS * len(AFFINE))
+    return total
 
 
 def walk(seed: int, day: int, *, step: float) -> dict[int, NDArray[np.float64]]:
