@@ -1,6 +1,6 @@
 """The judge on predictions against Spark ML's evaluator and SQL: CPU of a pass over rows of label and p.
 
-Run: .venv/bin/python bench/judge.py [--rows 1000000 --rows 10000000] [--repeats 3] [--json]
+Run: .venv/bin/python bench/judge.py [--rows 1000000 --rows 10000000] [--side ours] [--repeats 3] [--json]
 
 One Spark session on two slots, sides in turn on the same Delta table `features` (p is its number `p`, beside three
 carried columns), read as each side reads tables: the evaluator through Spark, ours as `evaluate` does.
@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ DS = date(2026, 1, 10)
 TEST = Stretch(datetime(2026, 1, 10), datetime(2026, 1, 11))
 CONFIG = load(["datasets/simulated.yaml"])
 GROUPS = {"c_a": 3, "c_b": 5, "c_c": 10}
-EVALUATOR, PLAIN, INTERVALS = "evaluator", "ours", "ours + intervals"
+SIDES = EVALUATOR, PLAIN, INTERVALS = ("evaluator", "ours", "ours + intervals")
 FILES = 8
 ROWS = pa.schema(
     [
@@ -66,6 +67,9 @@ ROWS = pa.schema(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, action="append", help="may be given more than once")
+    parser.add_argument(
+        "--side", action="append", choices=SIDES, help="all unless given; may be given more than once"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
@@ -74,7 +78,8 @@ def main() -> None:
 
     settings: dict[str, str | None] = {"spark.driver.memory": "3g", "spark.ui.enabled": "false"}
     spark = get_spark(SparkConf(master="local[2]", settings=settings), app="bench")
-    found = [measured(spark, rows, asked.repeats) for rows in asked.rows or [1_000_000, 10_000_000]]
+    sides = asked.side or SIDES
+    found = [measured(spark, rows, asked.repeats, sides) for rows in asked.rows or [1_000_000, 10_000_000]]
     spark.stop()
     if asked.json:
         print(json.dumps(found))
@@ -83,7 +88,7 @@ def main() -> None:
     print("| rows | side | CPU s | cold | wall s | peak MB | µs of CPU a row | times the evaluator's CPU |")
     print("|-|-|-|-|-|-|-|-|")
     for one in found:
-        peer = one["sides"][EVALUATOR]["cpu_s"]
+        peer = one["sides"].get(EVALUATOR, {}).get("cpu_s", math.nan)
         for name, side in one["sides"].items():
             each, peak = 1e6 * side["cpu_s"] / one["rows"], side["peak_mb"]
             cells = f"{side['cpu_s']:.1f} | {side['cold_cpu_s']:.1f} | {side['wall_s']:.1f} | {peak:,.0f}"
@@ -91,9 +96,9 @@ def main() -> None:
         print(f"AUC: {one['auc']}", flush=True)
 
 
-def measured(spark: SparkSession, rows: int, repeats: int) -> dict[str, Any]:
+def measured(spark: SparkSession, rows: int, repeats: int, sides: Sequence[str]) -> dict[str, Any]:
     """The sides in turn."""
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in (EVALUATOR, PLAIN, INTERVALS)}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     auc: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         write(spark, folder, rows)
@@ -107,7 +112,7 @@ def measured(spark: SparkSession, rows: int, repeats: int) -> dict[str, Any]:
                     )
                 driver = time.thread_time() - own
                 runs[name].append({**meter.figures, "cpu_s": meter.figures["cpu_s"] + driver})
-    sides = {
+    figures = {
         name: {
             **{key: statistics.median(run[key] for run in some[1:]) for key in ("cpu_s", "wall_s")},
             "peak_mb": max(run["peak_mb"] for run in some),
@@ -115,7 +120,7 @@ def measured(spark: SparkSession, rows: int, repeats: int) -> dict[str, Any]:
         }
         for name, some in runs.items()
     }
-    return {"rows": rows, "sides": sides, "auc": auc}
+    return {"rows": rows, "sides": figures, "auc": auc}
 
 
 def write(spark: SparkSession, folder: str, rows: int) -> None:
