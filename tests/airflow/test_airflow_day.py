@@ -20,7 +20,7 @@ from world import README, World
 
 MARK = "CLICKMILL_TEST_TASK"
 ENDLESS = ("simulate.rows_per_day=50000000", "simulate.partitions=2")
-SMALL = "import json, sys; sys.path.insert(0, 'tests/jobs'); import small; print(json.dumps(small.SETS))"
+SMALL = "import json, sys; sys.path.insert(0, 'tests'); import small; print(json.dumps(small.SETS))"
 
 
 def small_sets() -> list[str]:
