@@ -137,6 +137,23 @@ def test_a_rank_without_rows_takes_part(made: Tables) -> None:
     assert model_of(alone).booster.get_dump() == model_of(four).booster.get_dump()
 
 
+def test_a_rank_without_clicks_takes_part_and_losses_are_those_of_all_rows(made: Tables) -> None:
+    """A mean of the two ranks' means would be far from the log-loss of all rows: one has the clicks alone."""
+    from clickmill.tables import Tables as Fresh
+
+    by_label = made.read("sample").repartitionByRange(2, "label")
+    Fresh(made.spark, made.warehouse, run_id="by label").write("sample", by_label, replace={"ds": DAYS})
+    tables = Fresh(made.spark, made.warehouse, run_id="two")
+    clicks = [
+        sum(pc.sum(batch["label"]).as_py() for batch in reader.read(shard, columns=["label"]))
+        for shard in tables.shards("sample", days=[DAYS[1]], number=2)
+    ]
+    assert min(clicks) == 0 < max(clicks)
+    alone, two = (json.loads(trained(tables, ranks=ranks)["training"]) for ranks in (1, 2))
+    losses = [np.array([(one[0], one[1]) for one in figures["history"]][:5]) for figures in (alone, two)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.01)
+
+
 def test_a_model_scores_the_next_day_as_the_judge_would_by_the_counts_it_brings_along(made: Tables) -> None:
     row = trained(made)
     model = model_of(row)
