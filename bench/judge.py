@@ -1,6 +1,6 @@
 """The judge on predictions against Spark ML's evaluator and SQL: CPU of a pass over rows of label and p.
 
-Run: .venv/bin/python bench/judge.py [--rows 1000000 --rows 10000000] [--side ours] [--repeats 3] [--json]
+Run: .venv/bin/python bench/judge.py [--rows 1000000 --rows 10000000] [--side ours] [--repeats 3] [--memory 3g]
 
 One Spark session on two slots, sides in turn on the same Delta table `features` (p is its number `p`, beside three
 carried columns), read as each side reads tables: the evaluator through Spark, ours as `evaluate` does.
@@ -71,12 +71,15 @@ def main() -> None:
         "--side", action="append", choices=SIDES, help="all unless given; may be given more than once"
     )
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--memory", default="3g", help="the heap that the JVM may take; it takes most of what it may"
+    )
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     from clickmill.config import SparkConf
     from clickmill.session import get_spark
 
-    settings: dict[str, str | None] = {"spark.driver.memory": "3g", "spark.ui.enabled": "false"}
+    settings: dict[str, str | None] = {"spark.driver.memory": asked.memory, "spark.ui.enabled": "false"}
     spark = get_spark(SparkConf(master="local[2]", settings=settings), app="bench")
     sides = asked.side or SIDES
     found = [measured(spark, rows, asked.repeats, sides) for rows in asked.rows or [1_000_000, 10_000_000]]

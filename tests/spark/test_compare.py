@@ -251,6 +251,22 @@ def test_of_a_delta_table_only_the_newest_version_is_compared(rows: Any, tmp_pat
     assert (told.traffic.frame().count(), told.elsewhere) == (rows.count(), len(own) - rows.count())
 
 
+@pytest.mark.parametrize("name", ["p[1]{a,b}*?.csv", "p[1]", "p{2}.parquet"])
+def test_a_name_that_spark_would_take_for_a_pattern_is_a_name(rows: Any, tmp_path: Path, name: str) -> None:
+    from deltalake import write_deltalake
+
+    own, file = of_test_time(), tmp_path / name
+    if name.endswith(".csv"):
+        csv.write_csv(own, file)
+    elif name.endswith(".parquet"):
+        pq.write_table(own, file)
+    else:
+        write_deltalake(str(tmp_path / "p"), own)
+        (tmp_path / "p").rename(file)
+    told = beside_rows(rows, file)
+    assert (told.traffic.frame().count(), told.elsewhere) == (rows.count(), len(own) - rows.count())
+
+
 def _with_p(lines: list[str], *p: str) -> list[str]:
     changed = [f"{line.rpartition(',')[0]},{value}" for line, value in zip(lines[1:], p, strict=False)]
     return [lines[0], *changed, *lines[1 + len(p) :]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ def predictions(spark: SparkSession, path: str) -> DataFrame:
     if Path(absolute(path), "_delta_log").is_dir():  # the folder's files may be of earlier versions
         form = "delta"
     try:
-        found = spark.read.format(form).option("header", True).load(absolute(path))
+        found = spark.read.format(form).option("header", True).load(_source(path, form))
         lacking = [column for column in COLUMNS if column not in found.columns]
         if lacking:
             raise MissingColumnsError(
@@ -58,6 +59,12 @@ def predictions(spark: SparkSession, path: str) -> DataFrame:
     except SPARK_ERRORS as error:
         reason = str(error).strip().splitlines()[0]
         raise NoRowsError(f"{path}: cannot be read as {form}: {reason}") from None
+
+
+def _source(path: str, form: str) -> str:
+    """The path for Spark, which takes a file's name for a pattern, but not a Delta table's."""
+    place = absolute(path)
+    return place if form == "delta" or not Path(place).exists() else re.sub(r"([][{}*?\\])", r"\\\1", place)
 
 
 def beside(judged: Traffic, told: DataFrame, path: str) -> Told:

@@ -59,8 +59,8 @@ class Parcels(Protocol):
     def through(self, make: Make) -> Parcels:
         """What a worker's function makes of them."""
 
-    def added(self, places: int = worker.PARTS) -> dict[tuple[str, str], Any]:
-        """What sums add up to."""
+    def added(self, ranges: int | None = None) -> dict[tuple[str, str], Any]:
+        """What sums add up to. ranges: the number of `place`s where they are ranges of keys."""
 
     def rows(self, make: Make, schema: pa.Schema) -> Rows | ByWorkers:
         """The rows that a worker's function makes of them, as `Tables.write` takes them."""
@@ -83,13 +83,15 @@ class OnSpark(NamedTuple):
     def through(self, make: Make) -> OnSpark:
         return self._replace(frame=self.frame.mapInArrow(make, from_arrow_schema(worker.PARCELS)))
 
-    def added(self, places: int = worker.PARTS) -> dict[tuple[str, str], Any]:
+    def added(self, ranges: int | None = None) -> dict[tuple[str, str], Any]:
         """What sums add up to.
 
-        Where partitions are many, so many workers add up first: the driver's part does not grow with their number.
+        Where partitions are many, PARTS workers add up first, and where there are ranges, which are large, as many
+        workers as ranges: the driver's part does not grow with the number of partitions.
         """
-        few = self.parts is not None and self.parts <= worker.PARTS
-        sums = self if few else self._replace(frame=self.frame.repartition(places, "place")).through(worker.add_up)
+        few = self.parts is not None and self.parts <= (1 if ranges else worker.PARTS)
+        dealt = self._replace(frame=self.frame.repartition(ranges or worker.PARTS, "place"))
+        sums = self if few else dealt.through(worker.add_up)
         return worker.added(sums.frame.toArrow().to_pylist())
 
     def rows(self, make: Make, schema: pa.Schema) -> ByWorkers:
@@ -112,7 +114,7 @@ class Held(NamedTuple):
     def through(self, make: Make) -> Held:
         return Held(tuple(make(iter(self.parcels))))
 
-    def added(self, places: int = worker.PARTS) -> dict[tuple[str, str], Any]:  # noqa: ARG002  (as on Spark)
+    def added(self, ranges: int | None = None) -> dict[tuple[str, str], Any]:  # noqa: ARG002  (as on Spark)
         return worker.added(row for one in self.parcels for row in one.to_pylist())
 
     def rows(self, make: Make, schema: pa.Schema) -> pa.Table:
