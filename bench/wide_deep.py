@@ -8,7 +8,8 @@ training rows, which lie in memory on every side; NE on 100,000 other rows. Each
 own, in turn; the first WARM steps are not timed. Wide & deep: a weight for each value beside the hidden layers.
 DCN-V2: three full cross layers beside them.
 
-- ours: `Learner.step`: row-wise Adagrad, FTRL of the wide part (L1 is 0 here, as nobody else has it).
+- ours: `Learner.step`: row-wise Adagrad, FTRL of the wide part (L1 is 0 here, as nobody else has it); idle threads
+  sleep, as the worker has it (the others' spin, as torch has it, which makes them faster).
 - plain torch: one fused EmbeddingBag(sparse=True) for all slots and one for the wide part, their places and
   standardised numbers made ahead; torch's sparse Adagrad and dense Adagrad, or SparseAdam and Adam. It counts
   as the peer with whichever is faster, and its NE with whichever is better.
@@ -193,7 +194,11 @@ def child(asked: argparse.Namespace, side: str, arch: str, **changes: Any) -> di
             ranks,
             __file__,
         ]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(asked.threads), "MKL_NUM_THREADS": str(asked.threads)}
+    from clickmill.train.wide_deep.worker import WAITING
+
+    waiting = dict([WAITING]) if side == "ours" else {}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(asked.threads))
+    environment = {**os.environ, **waiting, **threads}
     done = subprocess.run([*start, *given], capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{side}: {done.stderr[-3000:]}")

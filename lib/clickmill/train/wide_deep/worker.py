@@ -21,11 +21,17 @@ from clickmill.train.wide_deep.task import Task
 from clickmill.train.wide_deep.team import BrokenTeamError, Kind, Team, joined, local_rank, local_size
 from clickmill.train.wide_deep.words import Words
 
+WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
+"""Torch's threads sleep while there is nothing for them: else they spin, on the cores that the loader's threads
+and the loops over rows need in turn with them (a step took 1.2 times as long on two cores). Read when torch is
+loaded."""
+
 
 def main(place: str, kind: Kind) -> None:
     """Trains by the task in a file as one rank of a team. On an error it leaves its word and ends the process:
     a rank that waited for its neighbours' leave on the way out could wait for ever."""
     words: list[Words] = []
+    os.environ.setdefault(*WAITING)
     die_with()
     try:
         task = Task.load(place)
