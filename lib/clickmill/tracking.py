@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from clickmill import __version__
 from clickmill.champion import champion, contenders
-from clickmill.errors import PlatformError
+from clickmill.errors import ClickmillError, PlatformError
 from clickmill.models import artifact
 from clickmill.models.artifact import CALIBRATION, calibration_of
 from clickmill.score import scorer
@@ -41,6 +41,15 @@ DIGEST, DAY = "clickmill.digest", "clickmill.ds"
 ALIAS = "champion"
 MODEL = "model"
 """The pyfunc's folder among a run's artifacts."""
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # (it would tell its makers of each run)
+    # A server that is away is given up after a minute; by MLflow's own settings, after a quarter of an hour.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
+"""MLflow's, unless the environment has others."""
 
 
 # --- what jobs call ------------------------------------------------------------------------
@@ -48,39 +57,59 @@ MODEL = "model"
 
 def judged(run: Run) -> None:
     """Logs what `evaluate` has judged: parameters, metrics, inputs, card, model. Nothing unless asked."""
-    store = _store(run)
-    if store is None:
-        return
-    figures = {one["model_id"]: one for one in run.result["models"]}
-    for one in contenders(run.tables, run.ds, run.models):
-        store.model(one, run.ds, figures[one.model_id], run.tables.versions_in, run.tables.path)
-    run.say(f"mlflow: {len(figures)} models in experiment {store.asked.experiment!r}")
+    figures = {one["model_id"]: one for one in run.result.get("models", ())}
+
+    def log(store: Store) -> None:
+        for one in contenders(run.tables, run.ds, run.models):
+            store.model(one, run.ds, figures[one.model_id], run.tables.versions_in, run.tables.path)
+        run.say(f"mlflow: {len(figures)} models in experiment {store.asked.experiment!r}")
+
+    _beside(run, log)
 
 
 def decided(run: Run) -> None:
     """Gives the newest champion's version the alias `champion`. Nothing unless asked."""
-    store, holder = _store(run), champion(run.tables, date.max) if run.cfg.mlflow else None
-    if store is None or holder is None:
-        return
-    if store.crown(holder, run.cfg.dataset.name):
-        run.say(f"mlflow: {holder.model_id} has the alias {ALIAS}")
+
+    def log(store: Store) -> None:
+        holder = champion(run.tables, date.max)
+        if holder is not None and store.crown(holder, run.cfg.dataset.name):
+            run.say(f"mlflow: {holder.model_id} has the alias {ALIAS}")
+
+    _beside(run, log)
 
 
 def reported(run: Run) -> None:
     """Adds the report to the runs of the models that it is about. Nothing unless asked."""
-    store = _store(run)
-    if store is not None and run.result.get("report"):
-        for one in contenders(run.tables, run.ds, run.models):
+
+    def log(store: Store) -> None:
+        for one in contenders(run.tables, run.ds, run.models) if run.result.get("report") else ():
             store.client.log_artifact(store.run_of(one, run.ds), run.result["report"])
 
+    _beside(run, log)
 
-def _store(run: Run) -> Store | None:
+
+def _beside(run: Run, log: Callable[[Store], None]) -> None:
+    """Logs where the config asks for it. The tables are written by now, and are what counts: of an MLflow that
+    fails, in whatever way, there is a warning, in the run's result too, and the job ends as it would without it.
+    """
     asked = run.cfg.mlflow
     if asked is None or run.dry_run or run.is_reproduction:
-        return None
+        return
     if importlib.util.find_spec("mlflow") is None:
         raise PlatformError("the config asks for mlflow, which is not installed: `make mlflow` does that")
-    return Store(asked)
+    try:
+        log(Store(asked))
+    except ClickmillError:
+        raise
+    except Exception as error:  # noqa: BLE001  (stores of all kinds raise what they like)
+        first = (str(error).strip().splitlines() or [""])[0]
+        said = (
+            f"mlflow at {asked.tracking_uri} failed, so that it lacks some of this run: "
+            f"{type(error).__name__}: {first[:600]}; the tables are whole. "
+            "Look whether it can be reached from here (mlflow.tracking_uri), then run the job again to log it"
+        )
+        run.say(f"warning: {said}")
+        run.result["mlflow"] = said
 
 
 # --- the store -----------------------------------------------------------------------------
@@ -90,7 +119,8 @@ class Store:
     """One experiment of a tracking server, or of a file."""
 
     def __init__(self, asked: Mlflow) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # (it would tell its makers of each run)
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         self.asked = asked

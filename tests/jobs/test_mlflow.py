@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +18,13 @@ pytest.importorskip("mlflow", reason="mlflow is not installed (make mlflow)")
 pytestmark = pytest.mark.slow
 
 
-def pipeline(folder: Path) -> dict[str, Any]:
+def pipeline(folder: Path, uri: str | None = None) -> dict[str, Any]:
+    uri = uri or f"sqlite:///{folder}/store.db"
     settings = (
         f"warehouse={folder}/ware house",
         "simulate.rows_per_day=2000",
         "gate.calibration_band=[0.1, 10]",
-        f"mlflow={{tracking_uri: 'sqlite:///{folder}/store.db', artifacts: '{folder}/artifacts', model: clicks}}",
+        f"mlflow={{tracking_uri: '{uri}', artifacts: '{folder}/artifacts', model: clicks}}",
     )
     sets = [word for one in settings for word in ("--set", one)]
     command = [sys.executable, "-m", "clickmill.jobs.pipeline", "--conf", "datasets/simulated.yaml", "--json"]
@@ -54,6 +56,19 @@ def test_models_champion_and_report_are_in_mlflow_also_after_a_second_run(tmp_pa
         champion = client.get_model_version_by_alias("clicks", "champion")
         assert client.get_run(champion.run_id).info.run_name == verdict["decision"]["champion"]
     _says_what_evaluate_said(tmp_path, champion, verdict["decision"]["champion"])
+    _goes_through_without_a_server(tmp_path, verdict)
+
+
+def _goes_through_without_a_server(folder: Path, there: dict[str, Any]) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # (and nobody listens)
+        uri = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        verdict = pipeline(folder, uri)
+    assert f"mlflow at {uri} failed" in verdict["mlflow"]
+    assert "mlflow" not in there
+    assert verdict["decision"]["champion"] == there["decision"]["champion"]
+    assert Path(verdict["report"]).is_file()
+    assert {run["status"] for run in stored.rows(f"{folder}/ware house", "runs")} == {"running", "done"}
 
 
 def _says_what_evaluate_said(folder: Path, version: Any, model_id: str) -> None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +18,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from judged_day import DS, VALUES, save_model
+from judged_day import DATASET, DS, VALUES, save_model
+from running import prepared
 
 from clickmill.calibration import Calibrator
 from clickmill.config import Config, Mlflow
 from clickmill.config_files import load
-from clickmill.errors import ConfigError
+from clickmill.errors import ConfigError, MissingTableError
+from clickmill.job import Job, Run
 from clickmill.score import scorer
 from clickmill.scoring import Contender
+from clickmill.tables import Tables
 
 mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed (make mlflow)")
 
@@ -30,6 +39,7 @@ FIGURES: dict[str, Any] = {
     "metrics_uncalibrated": {"ne": {"value": 1.5, "low": 1.4, "high": float("nan")}},
     "seconds": 2.5,
 }
+EVALUATE = Job("evaluate", tracking.judged, works_on="window")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +132,96 @@ def test_a_model_is_stored_without_a_pickle(tmp_path: Path) -> None:
     names = {path.suffix for path in (tmp_path / "saved").rglob("*") if path.is_file()}
     assert ".pkl" not in names
     assert (tmp_path / "saved" / "MLmodel").is_file()
+
+
+def run_at(folder: Path, uri: str, models: tuple[str, ...] = ("lr",)) -> Run:
+    """The end of an `evaluate` that has judged a model, with its table `models`."""
+    asked = {"tracking_uri": uri}
+    cfg = Config.model_validate({"dataset": DATASET.model_dump(), "warehouse": str(folder), "mlflow": asked})
+    tables = Tables.without_spark(str(folder), run_id="r")
+    tables.write("models", [save_model(str(folder), "lr")], replace={"ds": DS, "name": "lr"})
+    run = prepared(tables, EVALUATE, cfg, [DS], models)
+    run.result |= {"models": [FIGURES | {"model_id": f"lr-{DS}-00000000"}], "report": None}
+    return run
+
+
+def lost(run: Run, log: Callable[[Run], None]) -> str:
+    """The warning of a run whose job goes on."""
+    before = dict(run.result)
+    log(run)
+    said: str = run.result.pop("mlflow")
+    assert run.result == before
+    assert f"mlflow at {run.cfg.mlflow and run.cfg.mlflow.tracking_uri} failed" in said
+    assert "run the job again" in said
+    return said
+
+
+@pytest.mark.parametrize("log", [tracking.judged, tracking.decided, tracking.reported])
+def test_a_server_that_refuses_is_told_of_in_seconds_and_fails_no_job(
+    tmp_path: Path, log: Callable[[Run], None]
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # (and nobody listens)
+        began = time.monotonic()
+        said = lost(run_at(tmp_path, f"http://127.0.0.1:{closed.getsockname()[1]}"), log)
+    assert "refused" in said
+    assert time.monotonic() - began < 20
+
+
+def test_a_server_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        said = lost(run_at(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}"), tracking.judged)
+    assert "timed out" in said.lower()
+    assert 3 <= time.monotonic() - began < 20, "three tries of a second, and the pauses between them"
+
+
+@pytest.mark.usefixtures("store")
+def test_unless_the_environment_says_otherwise_that_takes_a_minute_and_its_pauses() -> None:
+    seconds, retries = (int(os.environ[f"MLFLOW_HTTP_REQUEST_{name}"]) for name in ("TIMEOUT", "MAX_RETRIES"))
+    assert seconds * (retries + 1) == 60
+
+
+class _Dying(BaseHTTPRequestHandler):
+    """Knows its experiment, and breaks off whatever comes then."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"experiment": {"experiment_id": "1", "name": "clickmill"}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.server.asked_for.append(self.path)  # type: ignore[attr-defined]
+        self.close_connection = True
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+def test_a_server_that_dies_midway_is_told_of_and_fails_no_job(tmp_path: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Dying) as server:
+        server.asked_for = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        lost(run_at(tmp_path, f"http://127.0.0.1:{server.server_address[1]}"), tracking.judged)
+        server.shutdown()
+        assert server.asked_for[0].endswith("runs/search"), "it had gone as far as that"  # type: ignore[attr-defined]
+
+
+def test_an_error_of_the_tables_is_none_of_mlflows(tmp_path: Path) -> None:
+    with pytest.raises(MissingTableError, match="no model called absent"):
+        tracking.judged(run_at(tmp_path, f"sqlite:///{tmp_path}/store.db", models=("absent",)))
+
+
+def test_a_run_that_was_lost_is_logged_by_doing_it_again(tmp_path: Path) -> None:
+    run = run_at(tmp_path, f"sqlite:///{tmp_path}/store.db")
+    tracking.judged(run)
+    assert "mlflow" not in run.result
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/store.db")
+    experiment = client.get_experiment_by_name("clickmill").experiment_id
+    assert [found.info.run_name for found in client.search_runs([experiment])] == [f"lr-{DS}-00000000"]
 
 
 def test_a_password_in_the_address_is_refused() -> None:
