@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -90,6 +92,51 @@ def test_a_worker_killed_in_training_ends_the_job_by_name_within_a_minute_and_a_
     assert _verdict(undisturbed)["exit_code"] == 0
 
 
+def test_of_two_submits_of_one_day_that_start_at_once_the_day_is_wholly_ones_and_a_loser_says_so(
+    cluster: Cluster, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Both make the warehouse. Who commits first is chance; the other's commit may be told of a conflict, may be
+    tried again because the first has given the table its columns, or may come when all is over.
+    """
+    warehouse = tmp_path / "both"
+    jobs = [_ingest(cluster, undisturbed, warehouse, tmp_path / name) for name in ("one", "other")]
+    codes = [job.wait(timeout=300) for job in jobs]
+    verdicts = [json.loads((tmp_path / name).read_text()) for name in ("one", "other")]
+    print(f"exit codes {codes}: {[verdict['error'] for verdict in verdicts]}")
+    assert sorted(codes) in ([0, 0], [0, 1]), log_of(warehouse).read_text()[-4000:]
+    for code, verdict in zip(codes, verdicts, strict=True):
+        assert verdict["exit_code"] == code
+        assert code == 0 or verdict["error"]["name"] == "ConflictError"
+    for table in ("click_log", "rejects"):
+        assert _rows(warehouse, table) == _rows(undisturbed, table)
+    _told_in_runs(warehouse, verdicts)
+
+
+def test_of_two_submits_of_one_day_the_one_that_commits_late_ends_with_exit_1_by_name(
+    cluster: Cluster, undisturbed: Path, tmp_path: Path
+) -> None:
+    """The first is stopped as it writes, and goes on when the second has ended."""
+    warehouse = shutil.copytree(undisturbed, tmp_path / "both")
+    log, files = warehouse / "click_log", "ds=*/*.parquet"
+    before, version = set(log.glob(files)), stored.version(warehouse, "click_log")
+    late = _ingest(cluster, undisturbed, warehouse, tmp_path / "late")
+    until(lambda: set(log.glob(files)) > before, late)
+    late.send_signal(signal.SIGSTOP)
+    try:
+        assert stored.version(warehouse, "click_log") == version, "stopped before its commit"
+        early = _ingest(cluster, undisturbed, warehouse, tmp_path / "early")
+        assert early.wait(timeout=300) == 0, log_of(warehouse).read_text()[-4000:]
+    finally:
+        late.send_signal(signal.SIGCONT)
+    assert late.wait(timeout=300) == 1
+    verdicts = [json.loads((tmp_path / name).read_text()) for name in ("late", "early")]
+    assert verdicts[0]["error"]["name"] == "ConflictError"
+    assert f"{warehouse}/click_log: another writer changed ds" in verdicts[0]["error"]["message"]
+    assert stored.version(warehouse, "click_log") == version + 1, "the loser has committed nothing"
+    assert _rows(warehouse, "click_log") == _rows(undisturbed, "click_log")
+    _told_in_runs(warehouse, verdicts)
+
+
 def test_the_doctor_finds_in_seconds_what_a_job_would_wait_for(cluster: Cluster, tmp_path: Path) -> None:
     def doctor(*sets: str) -> tuple[int, dict[str, Any]]:
         command = [str(VENV / "bin" / "clickmill"), "doctor", "--master", cluster.master, "--json"]
@@ -112,6 +159,22 @@ def test_the_doctor_finds_in_seconds_what_a_job_would_wait_for(cluster: Cluster,
     cluster.call("down")
     code, found = doctor(told)
     assert (code, found["master"]["ok"]) == (2, False)
+
+
+def _ingest(cluster: Cluster, undisturbed: Path, warehouse: Path, verdict: Path) -> subprocess.Popen[bytes]:
+    """A submit that takes one of the cluster's two cores."""
+    asked = ("--set", f"dataset.source.path={undisturbed}/raw_log", "--result-file", str(verdict))
+    return cluster.submit("ingest", warehouse, *asked, *SMALL, cores=1)
+
+
+def _told_in_runs(warehouse: Path, verdicts: list[dict[str, Any]]) -> None:
+    """`runs` says of each run how it ended, and why."""
+    told = {row["run_id"]: row for row in stored.rows(warehouse, "runs") if row["status"] != "running"}
+    for verdict in verdicts:
+        row = told[verdict["run_id"]]
+        assert row["status"] == ("failed" if verdict["exit_code"] else "done")
+        assert row["exit_code"] == verdict["exit_code"]
+        assert (row["error"] or "").startswith("ConflictError" if verdict["exit_code"] else "")
 
 
 def _rows(warehouse: Path, table: str) -> list[dict[str, Any]]:
