@@ -14,6 +14,19 @@ bundles = pytest.importorskip("databricks.bundles.jobs", reason="databricks-bund
 ROOT = Path(__file__).parents[2]
 BUNDLE: dict[str, Any] = yaml.safe_load((ROOT / "databricks.yml").read_text(encoding="utf-8"))
 JOB = BUNDLE["resources"]["jobs"]["click_models_daily"]
+AFTER = {
+    "ingest": set(),
+    "build_features": {"ingest"},
+    "encode": {"build_features"},
+    "downsample": {"build_features"},
+    "train_logreg": {"downsample"},
+    "train_xgboost": {"downsample", "encode"},
+    "calibrate": {"train_logreg", "train_xgboost"},
+    "evaluate": {"calibrate"},
+    "promote": {"evaluate"},
+    "monitor": {"evaluate"},
+}
+"""Each task, and those whose tables it reads."""
 REFERENCE = re.compile(r"\$\{var\.(\w+)\}")
 
 
@@ -46,6 +59,11 @@ def test_the_job_has_the_form_that_databricks_takes(target):
         assert {before.task_key for before in task.depends_on} <= set(keys[:place])
         assert task.job_cluster_key == job.job_clusters[0].job_cluster_key
         assert task.python_wheel_task.package_name == "clickmill"
+
+
+def test_a_task_comes_after_those_whose_tables_it_reads():
+    found = {task["task_key"]: {one["task_key"] for one in task.get("depends_on", ())} for task in JOB["tasks"]}
+    assert found == AFTER
 
 
 def test_a_wrong_key_is_seen():

@@ -108,13 +108,50 @@ def test_another_python_for_the_workers(tmp_path, monkeypatch):
     assert one("PYSPARK_PYTHON").ok
 
 
-def test_a_warehouse_that_cannot_be_written(tmp_path):
+def test_a_python_that_comes_with_an_archive_is_the_executors_own_affair(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYSPARK_PYTHON", "./environment/bin/python")
+    found = one("PYSPARK_PYTHON")
+    assert found.ok
+    assert "in the folder of each executor" in found.found
+
+
+def test_kernels_are_kept_at_home_where_the_package_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = one("numba cache")
+    assert found.ok
+    assert str(tmp_path) in found.found
+    monkeypatch.setenv("HOME", str(tmp_path / "file" / "home"))
+    assert not one("numba cache").ok
+
+
+@pytest.mark.parametrize(("java", "asked"), [(GOOD_JAVA, 1), ("java.base@11\n", 0)])
+def test_a_cluster_is_asked_where_this_machine_lacks_nothing(tmp_path, monkeypatch, capsys, java, asked):
+    monkeypatch.setenv("JAVA_HOME", java_saying(tmp_path / "java", java))
+    calls = []
+
+    def further():
+        calls.append(None)
+        return [doctor.Check("master", False, "nobody listens", "start it")]
+
+    assert doctor.main(json=True, further=further) == 2
+    assert len(calls) == asked
+    names = [item["name"] for item in json.loads(capsys.readouterr().out)["checks"]]
+    assert names.count("master") == asked
+
+
+def test_a_warehouse_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     found = one("warehouse", warehouse=str(tmp_path / "file" / "warehouse"))
     assert not found.ok
     assert "--set warehouse=" in found.advice
     assert one("warehouse", warehouse="s3a://bucket/warehouse").ok
-    assert one("warehouse", warehouse="catalog.schema").ok
+    monkeypatch.chdir(tmp_path)
+    found = one("warehouse", warehouse="catalog.schema")
+    assert found.ok
+    assert "not tried" in found.found
 
 
 def test_too_little_memory(monkeypatch):

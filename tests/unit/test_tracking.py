@@ -136,7 +136,7 @@ def test_a_model_is_stored_without_a_pickle(tmp_path: Path) -> None:
 
 def run_at(folder: Path, uri: str, models: tuple[str, ...] = ("lr",)) -> Run:
     """The end of an `evaluate` that has judged a model, with its table `models`."""
-    asked = {"tracking_uri": uri}
+    asked = {"tracking_uri": uri, "artifacts": str(folder / "artifacts")}
     cfg = Config.model_validate({"dataset": DATASET.model_dump(), "warehouse": str(folder), "mlflow": asked})
     tables = Tables.without_spark(str(folder), run_id="r")
     tables.write("models", [save_model(str(folder), "lr")], replace={"ds": DS, "name": "lr"})
