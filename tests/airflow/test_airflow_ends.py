@@ -155,11 +155,10 @@ def test_without_a_verdict_the_exit_code_that_spark_submit_had_counts(played, co
 
 
 def test_a_verdict_of_an_earlier_try_is_not_taken_for_this_ones(played):
-    played.ends(ingest=error("RejectLimitError", "five lines in a hundred", code=3))
-    run_day()
-    played.ends(ingest={"silent": True, "exit_code": 1})
-    run_day()
-    assert jobs(played) == ["ingest"] * 4
+    """The second try dies without one: its exit code counts, not what the first has left."""
+    played.ends(ingest=[error("RankError", "rank 1 was killed", code=1), {"silent": True, "exit_code": 3}])
+    assert run_day().state == "failed"
+    assert jobs(played) == ["ingest"] * 2
 
 
 def test_a_refusal_marks_the_day_as_not_promoted_and_not_as_broken(played):
