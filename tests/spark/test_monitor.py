@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+from datetime import UTC, datetime, timedelta
 
 import judged_day
 import numpy as np
@@ -14,6 +15,9 @@ from running import run
 from clickmill.config_files import load
 from clickmill.errors import MissingTableError
 from clickmill.jobs.monitor import JOB
+from clickmill.monitor.driver import day_of, drawn
+from clickmill.schema import EVERYTHING, LAST_STAGE
+from clickmill.scoring import Contender
 from clickmill.tables import Tables
 
 
@@ -29,11 +33,28 @@ def tables(spark, tmp_path):
     return Tables(spark, str(tmp_path), run_id="r")
 
 
-def drifted(log: pa.Table) -> pa.Table:
-    """The log whose last day has ads that nobody has seen."""
-    last = np.array(log["ds"]) == np.datetime64(DS)
+def drifted(log: pa.Table, *, days: int = 1) -> pa.Table:
+    """The log whose last days have ads that nobody has seen."""
+    last = np.array(log["ds"]) > np.datetime64(DS - timedelta(days=days))
     hashes = np.where(last, log["s_ad"].to_numpy() + 12345, log["s_ad"].to_numpy()).astype(np.int32)
     return log.set_column(log.schema.get_field_index("s_ad"), "s_ad", pa.array(hashes, pa.int32()))
+
+
+def crowned(tables: Tables, ne: dict[int, tuple[float, float, float]]) -> None:
+    """A champion that has learned from the day before DS, and has that NE so many days before DS."""
+    day = DS - timedelta(days=1)
+    noon = datetime(day.year, day.month, day.day)
+    train = [noon.isoformat(), (noon + timedelta(days=1)).isoformat()]
+    model = judged_day.save_model(tables.warehouse, "best", ds=day) | {"stretches": json.dumps({"train": train})}
+    tables.write("models", [model], replace={"ds": day, "name": "best"})
+    verdict = {"ds": day, "at": datetime.now(UTC), "run_id": "r", "promoted": True, "promotion": 1}
+    tables.append("decisions", [verdict | {"champion_model": Contender.of(model).to_json()}])
+    for back, (value, low, high) in ne.items():
+        keys = {"ds": DS - timedelta(days=back), "model_id": model["model_id"]}
+        own = {**keys, "stage": LAST_STAGE, "slice": EVERYTHING, "traffic": "full", "run_id": "r"}
+        judged = [own | {"metric": "ne", "value": value, "low": low, "high": high}]
+        judged.append(own | {"metric": "calibration_ratio", "value": 1.0, "low": 0.95, "high": 1.05})
+        tables.write("metrics", judged, replace=keys)
 
 
 def test_replaced_values_ask_for_training_and_a_rerun_says_the_same(tables, cfg):
@@ -52,6 +73,32 @@ def test_replaced_values_ask_for_training_and_a_rerun_says_the_same(tables, cfg)
 def test_a_day_like_those_before_is_none(tables, cfg):
     judged_day.write_features(tables, judged_day.features(judged_day.days(10), 600))
     assert run(tables, JOB, cfg, [DS]).result["drift"] == {"verdict": "none", "sentences": []}
+
+
+def test_what_the_champion_has_learned_from_is_no_drift(tables, cfg):
+    judged_day.write_features(tables, drifted(judged_day.features(judged_day.days(10), 600), days=2))
+    assert run(tables, JOB, cfg, [DS]).result["drift"]["verdict"] == "retrain"
+    later = Tables(tables.spark, tables.warehouse, run_id="r")
+    crowned(later, {})
+    assert run(later, JOB, cfg, [DS]).result["drift"] == {"verdict": "none", "sentences": []}
+
+
+def test_a_champion_is_held_against_its_own_day(tables, cfg):
+    judged_day.write_features(tables, judged_day.features(judged_day.days(10), 600))
+    crowned(tables, {1: (0.8, 0.75, 0.85), 0: (0.96, 0.9, 1.0)})
+    assert run(tables, JOB, cfg, [DS]).result["drift"]["verdict"] == "retrain"
+    said = {row["statistic"]: row for row in Tables(tables.spark, tables.warehouse, run_id="").rows("drift")}
+    found = [said["ne_loss"][end] for end in ("value", "low", "high")]
+    np.testing.assert_allclose(found, [0.2, 0.125, 0.25])
+    assert said["ne"]["value"] == 0.96
+    assert (said["calibration_ratio"]["value"], said["calibration_ratio"]["verdict"]) == (1.0, "none")
+
+
+def test_no_more_rows_are_drawn_than_asked_for_and_the_same_again(tables, cfg):
+    judged_day.write_features(tables, judged_day.features(judged_day.days(2), 6000))
+    draw = [drawn(tables, cfg, day_of(DS), columns=["event_id", "label"]).rows for _ in range(2)]
+    assert draw[0].equals(draw[1])
+    assert abs(len(draw[0]) - 3000) < 200, "five standard deviations of a share of a half"
 
 
 def test_a_day_without_rows_is_wrong_input(tables, cfg):
