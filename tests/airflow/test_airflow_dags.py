@@ -63,7 +63,20 @@ def test_the_day_goes_from_the_log_to_the_gate_and_then_looks_for_drift():
     assert found["took"] < 0.5
 
 
-def test_values_are_counted_where_a_model_looks_back_and_a_log_is_simulated_where_asked():
+@pytest.mark.parametrize("kind", ["xgboost", "trees_logreg"])
+def test_values_are_counted_where_a_model_looks_back(dag, kind):
+    daily = dag("local", CLICKMILL_MODELS=f"lr:logreg back:{kind}")
+    assert daily.get_task("build_features").downstream_task_ids == {"encode"}
+    assert daily.get_task("encode").downstream_task_ids == {"downsample"}
+
+
+@pytest.mark.parametrize("name", ["click_models_daily", "click_models_retrain"])
+def test_days_that_were_missed_are_not_run_unasked_and_no_two_at_once(dag, name):
+    found = dag("local", name=name)
+    assert (found.catchup, found.max_active_runs) == (False, 1)
+
+
+def test_values_are_counted_and_a_log_is_simulated_where_asked():
     found = parsed(CLICKMILL_SIMULATE="1", CLICKMILL_MODELS="lr:logreg trees:xgboost net:wide_deep")
     daily = found["dags"]["click_models_daily"]
     assert daily["simulate"] == ["ingest"]
@@ -191,6 +204,17 @@ def test_on_databricks_the_wheel_gets_the_same_arguments_and_the_compute_that_is
         }
     ]
     assert sent["idempotency_token"] == "5f3c"
+
+
+def test_on_databricks_each_try_leaves_its_verdict_in_a_file_of_its_own_where_a_folder_is_set(dag):
+    def told(**environment: str) -> list[str]:
+        task = rendered(dag("databricks", **environment), "ingest")
+        (sent,) = task.json["tasks"]
+        return sent["python_wheel_task"]["parameters"]
+
+    assert "--result-file" not in told()
+    words = told(CLICKMILL_RESULTS="/Volumes/main/results")
+    assert words[-2:] == ["--result-file", "/Volumes/main/results/click_models_daily-r1-ingest-1.json"]
 
 
 @pytest.fixture
