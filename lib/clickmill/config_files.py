@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -20,7 +22,8 @@ from pydantic import BaseModel
 from clickmill.config import Config
 from clickmill.errors import ConfigError, nearest
 
-CONF_DIR = Path(__file__).parent / "conf"
+CONF_DIR: Traversable = resources.files("clickmill") / "conf"
+"""A folder or, under --py-files, a part of a zip file."""
 Key = tuple[str, ...]
 
 
@@ -31,12 +34,12 @@ def load(files: Sequence[str] = (), sets: Sequence[str] = ()) -> Config:
     """
     merged: dict[str, Any] = {}
     origins: dict[Key, str] = {}
-    for path in [CONF_DIR / "base.yaml", *(find(file) for file in files)]:
+    for path in [CONF_DIR.joinpath("base.yaml"), *(find(file) for file in files)]:
         _merge(merged, _read(path), str(path), origins, ())
     for item in sets:
         _merge(merged, _parse_set(item), f"--set {item.partition('=')[0]}", origins, ())  # (a value may be secret)
     if "dataset" not in merged:
-        known = ", ".join(sorted(f"datasets/{p.name}" for p in (CONF_DIR / "datasets").glob("*.yaml")))
+        known = ", ".join(name for name in brought() if name.startswith("datasets/"))
         raise ConfigError(f"no data set is named: give its file, --conf FILE; clickmill brings {known}")
     try:
         return Config.model_validate(merged)
@@ -44,15 +47,22 @@ def load(files: Sequence[str] = (), sets: Sequence[str] = ()) -> Config:
         raise ConfigError("\n".join(_explain(merged, origins, error))) from None
 
 
-def find(file: str) -> Path:
+def find(file: str) -> Traversable:
     """A config file as given, or of that name among those that clickmill brings."""
-    short = Path(*Path(file).parts[1:]) if Path(file).parts[:1] == ("conf",) else Path(file)
-    for candidate in (Path(file), CONF_DIR / short):
-        if candidate.is_file():
-            return candidate
-    brought = [str(p.relative_to(CONF_DIR)) for p in sorted(CONF_DIR.rglob("*.yaml"))]
-    hint = nearest(str(short), brought, cutoff=0.4)
-    raise ConfigError(f"--conf {file}: there is no such file{hint} (clickmill brings: {', '.join(brought)})")
+    short = str(Path(*Path(file).parts[1:]) if Path(file).parts[:1] == ("conf",) else Path(file))
+    if Path(file).is_file():
+        return Path(file)
+    if short in brought():
+        return CONF_DIR.joinpath(*Path(short).parts)
+    hint = nearest(short, brought(), cutoff=0.4)
+    raise ConfigError(f"--conf {file}: there is no such file{hint} (clickmill brings: {', '.join(brought())})")
+
+
+def brought() -> list[str]:
+    """The config files that clickmill brings, as --conf takes them."""
+    folders = [("", CONF_DIR), *((f"{one.name}/", one) for one in CONF_DIR.iterdir() if one.is_dir())]
+    names = [f"{folder}{one.name}" for folder, place in folders for one in place.iterdir()]
+    return sorted(name for name in names if name.endswith(".yaml"))
 
 
 class _NoDoubles(yaml.SafeLoader):
@@ -70,7 +80,7 @@ class _NoDoubles(yaml.SafeLoader):
         return dict(super().construct_mapping(node, deep))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Traversable) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _NoDoubles)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

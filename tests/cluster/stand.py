@@ -76,19 +76,30 @@ class Cluster:
         workers = self.services()[1:]
         return len(workers) == 2 and all(_has_python(one) for one in workers)
 
-    def submit(self, job: str, warehouse: Path, *arguments: str, cores: int = 2) -> subprocess.Popen[bytes]:
-        """The job, by spark-submit of this environment; what it says goes beside the warehouse."""
+    def submit(
+        self,
+        job: str,
+        warehouse: Path,
+        *arguments: str,
+        cores: int = 2,
+        options: tuple[str, ...] = (),
+        python: Path = Path(sys.executable),
+    ) -> subprocess.Popen[bytes]:
+        """The job, by spark-submit of this environment; what it says goes beside the warehouse.
+
+        options: further ones of spark-submit's. python: the executors'.
+        """
         command = [str(VENV / "bin" / "spark-submit"), "--master", self.master, "--deploy-mode", "client"]
         command += ["--total-executor-cores", str(cores), "--driver-memory", "1g"]
         for setting in QUICK:
             command += ["--conf", setting]
-        command += [str(ROOT / "jobs" / f"{job}.py"), "--conf", "datasets/simulated.yaml"]
+        command += [*options, str(ROOT / "jobs" / f"{job}.py"), "--conf", "datasets/simulated.yaml"]
         command += ["--conf", "env/cluster.yaml", "--set", f"warehouse={warehouse}", *arguments]
-        python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+        pythons = {"PYSPARK_PYTHON": str(python), "PYSPARK_DRIVER_PYTHON": sys.executable}
         with open(log_of(warehouse), "ab") as log:
             return subprocess.Popen(
                 command,
-                env=self.environment | python | {"SPARK_LOCAL_IP": "127.0.0.1"},
+                env=self.environment | pythons | {"SPARK_LOCAL_IP": "127.0.0.1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
+import clickmill
 from clickmill.config import Config
-from clickmill.config_files import CONF_DIR, load
+from clickmill.config_files import brought, load
 from clickmill.errors import ConfigError
 
 GOOD = """
@@ -200,10 +206,32 @@ def test_without_a_data_set_the_message_says_which_there_are() -> None:
         load([])
 
 
-@pytest.mark.parametrize("file", sorted(p.name for p in (CONF_DIR / "datasets").glob("*.yaml")))
+@pytest.mark.parametrize("file", [name for name in brought() if name.startswith("datasets/")])
 @pytest.mark.parametrize("env", ["local", "cluster", "databricks"])
 def test_every_config_that_clickmill_brings_is_valid(file: str, env: str) -> None:
-    assert load([f"datasets/{file}", f"conf/env/{env}.yaml"]).dataset.slots
+    assert load([file, f"conf/env/{env}.yaml"]).dataset.slots
+
+
+def test_a_package_in_a_zip_file_brings_them_too(tmp_path: Path) -> None:
+    """As under spark-submit's --py-files, which puts the archive before what is installed."""
+    folder = Path(clickmill.__file__).parent
+    with ZipFile(tmp_path / "clickmill.zip", "w") as archive:
+        for place in (
+            folder,
+            *(folder / name for name in ("conf", "conf/datasets", "conf/env", "train", "models")),
+        ):
+            for path in [*place.glob("*.py"), *place.glob("*.yaml")]:
+                archive.write(path, Path("clickmill", path.relative_to(folder)))
+    code = """
+        from clickmill import config_files
+        assert "clickmill.zip" in config_files.__file__
+        assert config_files.load(["datasets/simulated.yaml", "env/cluster.yaml"]).spark.master is None
+        print(*config_files.brought())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "clickmill.zip")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == brought(), done.stderr
 
 
 def test_a_secret_setting_is_redacted_wherever_it_is_stored(mine: str) -> None:
