@@ -12,6 +12,8 @@ from typing import Any
 from running import QUICK_JVM
 from test_tables import DAY, NEXT, impressions
 
+from clickmill.config_files import load
+from clickmill.probe.driver import _train_time
 from clickmill.tables import Tables
 
 CLICKMILL = str(Path(sys.executable).parent / "clickmill")
@@ -30,14 +32,42 @@ def doctor(master: str, *sets: str, **environment: str) -> tuple[int, dict[str, 
     return done.returncode, {one["name"]: one for one in checks}
 
 
-def test_a_spark_that_fits_passes_and_nothing_stays_in_the_warehouse(tmp_path: Path) -> None:
-    tables = Tables.without_spark(str(tmp_path / "ware house"))
+def sampled_days(warehouse: Path) -> Tables:
+    """Two days of `sample`, of 500 rows each."""
+    tables = Tables.without_spark(str(warehouse))
     for day in (DAY, NEXT):
         sampled = impressions(day, 500)
         rates = {"sample_id": ["x"] * 500, "keep_rate": [0.5] * 500, "weight": [2.0] * 500}
         for name, values in rates.items():
             sampled = sampled.append_column(name, [values])
         tables.write("sample", sampled, replace={"ds": day})
+    return tables
+
+
+def test_rows_of_train_time_are_its_share_and_values_grow_slower_than_days(tmp_path: Path) -> None:
+    tables = sampled_days(tmp_path / "w")
+
+    def train_time(days: int) -> tuple[int, int | None]:
+        sets = (f"warehouse={tmp_path / 'w'}", f"split.train={days}d")
+        return _train_time(tables.spark, load(("datasets/simulated.yaml",), sets))
+
+    assert train_time(1) == (500, None)
+    audit = [
+        {"ds": day, "slot": slot, "bits": bits, "rows": 500, "distinct": values}
+        for day, more in ((DAY, 0), (NEXT, 20))
+        for slot, values in (("a", 100 + more), ("b", 300 + more))
+        for bits in (18, 20)
+    ]
+    tables.write("feature_audit", audit, replace={"ds": [DAY, NEXT]})
+    assert train_time(1) == (500, 420), "a day's mean, whatever the numbers of bits"
+    rows, values = train_time(10)
+    assert rows == 1000, "no more than there are"
+    assert values is not None
+    assert 2 * 420 < values < 10 * 420
+
+
+def test_a_spark_that_fits_passes_and_nothing_stays_in_the_warehouse(tmp_path: Path) -> None:
+    sampled_days(tmp_path / "ware house")
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     code, found = doctor("local[2]", f"warehouse={tmp_path / 'ware house'}")
     assert (code, [name for name, one in found.items() if one["needed"] and not one["ok"]]) == (0, []), found

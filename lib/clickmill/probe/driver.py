@@ -30,6 +30,8 @@ PACKAGES = ("clickmill", "deltalake", "mmh3", "numba", "numpy", "pandas", "psuti
 PATIENCE_S = 120.0
 """How long executors may take to come and to unpack what is sent to them."""
 CONTACT_S = 5.0
+GROWTH = 0.7
+"""Heaps' exponent of values by days: ten days have five times the different values of one."""
 PATIENT = {
     "spark.scheduler.minRegisteredResourcesRatio": "1",
     "spark.scheduler.maxRegisteredResourcesWaitingTime": "20s",
@@ -105,8 +107,9 @@ def _checks(spark: SparkSession, cfg: Config) -> list[Check]:
         found.append(_address(spark, cfg.warehouse_path))
     else:
         found.append(checks.write_access(seen, folder=str(Path(mark).parent), arrived=arrived))
-    rows = _rows_of_train_time(spark, cfg)
-    found.append(checks.memory(seen, needs=checks.estimated(cfg, rows=rows, told=told) if rows else {}))
+    rows, values = _train_time(spark, cfg)
+    needs = checks.estimated(cfg, rows=rows, told=told, values=values) if rows else {}
+    found.append(checks.memory(seen, needs=needs))
     return found
 
 
@@ -188,16 +191,24 @@ def _read_by_executors(spark: SparkSession, path: str) -> None:
     spark.range(0, 2, 1, 2).mapInArrow(read, "id long").collect()
 
 
-def _rows_of_train_time(spark: SparkSession, cfg: Config) -> int:
-    """About how many rows of `sample` train time has; 0 where there is none yet, or it cannot be told."""
+def _train_time(spark: SparkSession, cfg: Config) -> tuple[int, int | None]:
+    """About how many rows of `sample` train time has, 0 where there is none yet or it cannot be told; and about
+    how many different values, None where `feature_audit` does not say.
+    """
     tables = Tables(spark, cfg.warehouse_path, run_id="doctor")
     try:
         days = len(tables.days("sample"))
         (whole,) = tables.shards("sample", days=None, number=1) if days else (None,)
+        audits = tables.rows_if_any("feature_audit", columns=("ds", "slot", "distinct"))
     except ClickmillError:
-        return 0
+        return 0, None
     train = duration(cfg.split.train).total_seconds() / 86_400
-    return int(whole.rows * min(train / days, 1)) if whole is not None else 0
+    rows = int(whole.rows * min(train / days, 1)) if whole is not None else 0
+    a_day = {(row["ds"], row["slot"]): row["distinct"] for row in audits}  # (a row for each number of bits)
+    if not a_day:
+        return rows, None
+    mean = sum(a_day.values()) / len({ds for ds, _ in a_day})
+    return rows, int(mean * max(train, 1) ** GROWTH)
 
 
 def _failed(name: str, found: str, advice: str) -> Check:

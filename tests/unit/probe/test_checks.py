@@ -92,9 +92,27 @@ def test_a_rank_takes_more_memory_with_rows_and_bits_and_less_with_ranks() -> No
 
     base = needs(10_000_000, 2, 20)
     assert set(base) == {"lr", "lr_nocross", "trees", "trees_lr"}, "networks say it themselves, as they begin"
+    assert min(needs(1, 1, 18).values()) > 200 * 2**20, "Python and its libraries, before the first row"
     assert 10_000_000 / 2 * 4 * 34 < base["lr"] < 10_000_000 / 2 * 4 * 34 * 4, "its 34 keys, and not much more"
     assert base["lr_nocross"] < base["lr"] < needs(10_000_000, 2, 28)["lr"]
     assert needs(10_000_000, 4, 20)["lr"] < base["lr"] < needs(20_000_000, 2, 20)["lr"]
+
+
+def test_a_weight_is_for_a_value_that_there_is_however_many_bits_there_are() -> None:
+    def lr(bits: int, values: int | None) -> int:
+        cfg = load(("datasets/simulated.yaml",), (f"models.lr.bits={bits}",))
+        return checks.estimated(cfg, rows=1_000_000, told=1, values=values)["lr"]
+
+    assert lr(28, 500_000) == lr(24, 500_000) < lr(24, 1_000_000) < lr(24, None)
+    assert lr(18, 500_000) == lr(18, None)
+
+
+@pytest.mark.parametrize(("model", "bits", "peak"), [("lr", 20, 712), ("lr", 24, 719), ("trees", 20, 1459)])
+def test_the_estimate_is_near_what_was_measured(model: str, bits: int, peak: int) -> None:
+    """A rank's VmHWM in MiB, over a simulated day."""
+    cfg = load(("datasets/simulated.yaml",), (f"models.lr.bits={bits}",))
+    needed = checks.estimated(cfg, rows=891_667, told=1, values=548_000)[model] / 2**20
+    assert peak / 1.25 < needed < peak * 1.25
 
 
 def test_ranks_asked_for() -> None:
