@@ -6,11 +6,13 @@ A job is played by a script in most of them: what matters is what Airflow makes 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests" / "cluster"))  # (`stand`: nothing above this folder is collected)
 
 try:
     version("apache-airflow")

@@ -1,4 +1,4 @@
-"""Days by scheduler and LocalExecutor on local Spark: a backfill with a poisoned day, its mending, retraining."""
+"""Days by scheduler and LocalExecutor on a cluster: a backfill with a poisoned day, its mending, retraining."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
+from conftest import ROOT
+from stand import Cluster
 from world import README, World
 
 pytestmark = pytest.mark.slow
@@ -23,26 +25,32 @@ PATIENCE = 40 * 60
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A world whose first three days are in its tables, and an Airflow that is up."""
+    """A world whose first three days are in its tables, an Airflow that is up, and a cluster for its jobs."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), ROOT / ".venv")
     found = World(
         tmp_path_factory.mktemp("backfill"),
+        AIRFLOW_CONN_CLICKMILL_SPARK=json.dumps({"conn_type": "spark", "host": cluster.master}),
+        SPARK_LOCAL_IP="127.0.0.1",
         AIRFLOW__API__PORT=str(_free_port()),
         CLICKMILL_START="2026-03-01",
         CLICKMILL_END="2026-03-31",
         CLICKMILL_POOL_SLOTS="1",
         CLICKMILL_TEST_BACKFILL="1",
     )
+    found.environment["CLICKMILL_CONF"] += " env/cluster.yaml"
     for number in range(1, 8):
         found.log(number)
     for job in ("ingest", "build_features", "downsample"):
         asked = f"--conf '{found.folder}/small.yaml' --ds {found.day(3)} --days 3 --set 'spark.master=local[2]'"
         found.sh(f"airflow/bin/spark-submit --master 'local[2]' --driver-memory 1g $PWD/jobs/{job}.py {asked}")
     try:
+        cluster.call("up")
         assert "Airflow is up: http://localhost:" in found.sh(UP_AND_DOWN[0])
         assert "Airflow is up" in found.sh(UP_AND_DOWN[0]), "a second call finds it"
         yield found
     finally:
         found.sh(UP_AND_DOWN[2])
+        cluster.call("down")
         left = [one for one in psutil.process_iter() if _is_of(one)]
         assert left == [], "down means down"
 
