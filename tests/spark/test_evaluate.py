@@ -21,6 +21,8 @@ from clickmill.config import Config, Sampling
 from clickmill.errors import MissingColumnsError, MissingTableError, OverlapError
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from clickmill.job import Run
     from clickmill.tables import Tables
 
@@ -231,6 +233,32 @@ def test_the_driver_finds_in_few_rows_what_workers_find(tables: Tables, monkeypa
         )
     assert found[0] == found[1]
     assert len(found[0]["predictions"]) == 4000
+
+
+@pytest.mark.parametrize(("parts", "ranges", "most"), [(6, 3, 3), (12, 3, 3), (12, None, 8)])
+def test_the_driver_is_sent_no_more_parcels_by_more_partitions(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, parts: int, ranges: int | None, most: int
+) -> None:
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    from clickmill.evaluate import worker
+    from clickmill.evaluate.cells import Cells
+    from clickmill.evaluate.passes import OnSpark
+
+    def cells(part: int, place: int) -> Cells:
+        key = np.array([20 * place, 20 * place + 1 + part])
+        ones = np.ones(2)
+        return Cells(key, key / 1000, key / 1000, ones, 2 * ones, np.ones((2, 3)))
+
+    rows = [("fine", "m", place, cells(part, place).to_bytes()) for part in range(parts) for place in range(3)]
+    frame = spark.createDataFrame(rows, from_arrow_schema(worker.PARCELS)).repartition(parts)
+    sent: list[Any] = []
+    added = worker.added
+    monkeypatch.setattr(worker, "added", lambda some: added(sent.extend(some) or sent))
+    found = OnSpark(frame, parts).added(ranges)["fine", "m"]
+    assert len(sent) <= most < len(rows)
+    assert found.key.tolist() == [20 * place + n for place in range(3) for n in range(parts + 1)]
+    assert found.clicks.tolist() == ([parts] + [1] * parts) * 3
 
 
 def test_where_there_is_only_a_sample_its_rows_count_by_their_weights_and_traffic_says_so(tables: Tables) -> None:

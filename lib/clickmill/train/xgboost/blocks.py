@@ -117,6 +117,7 @@ def _iterator(blocks: Blocks, *, weighted: bool, cache: Path | None) -> Any:
     return Handed()
 
 
-def bytes_of(blocks: Blocks, max_bin: int) -> int:
-    """Of the binned rows, about."""
-    return len(blocks) * len(blocks.names) * (1 if max_bin <= 256 else 2)
+def bytes_of(blocks: Blocks) -> int:
+    """Of the binned rows, at most: xgboost holds a number's bin twice, by row and by column. 5 to 7 bytes were
+    measured where numbers are missing, 2.8 where none is."""
+    return 7 * len(blocks) * len(blocks.names)

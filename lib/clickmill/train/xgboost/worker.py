@@ -156,7 +156,7 @@ def _fit(source: Source, ring: Ring, task: Task, folder: Path, say: Say | None) 
 
 def _cache(rows: Blocks, seen: Blocks, spec: XgboostSpec, folder: Path, say: Say | None) -> Path | None:
     """The folder for a rank's bins where they are more than its memory may hold, and a line that says so."""
-    needed = bytes_of(rows, spec.max_bin) + bytes_of(seen, spec.max_bin)
+    needed = bytes_of(rows) + bytes_of(seen)
     if needed <= spec.memory_mb * 2**20:
         return None
     if say is not None:
