@@ -240,7 +240,7 @@ class Simulate(Strict):
     new_value_share: float = Field(0.01, ge=0, le=1)
     """Share of a large slot's impressions that show a value first seen on that day."""
     affinity: float = Field(0.0, ge=0)
-    """Standard deviation, on the logit, of what C5, C9 and C10 say in pairs, by traits of their values."""
+    """Standard deviation, on the logit, of what C9, C10 and C12 say in pairs, by traits of their values."""
     seed: int = Field(7, ge=0, lt=2**32)
     partitions: int | None = Field(None, ge=1)
     """Tasks of the job; unless given, the slots there are or one for every 250,000 rows. No row hangs on it."""

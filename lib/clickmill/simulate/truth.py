@@ -30,7 +30,7 @@ SCALES = (
 CROSSES = ((0, 3), (1, 4), (2, 6), (3, 12), (5, 10), (7, 18))
 """Planted crosses, as places in SLOTS; every other cross says nothing."""
 CROSS_SCALE = 0.45
-AFFINE = ((4, 8), (4, 9), (8, 9))
+AFFINE = ((8, 9), (8, 11), (9, 11))
 """Pairs of places in SLOTS whose values have an affinity: the product of the TRAITS traits of either, summed. So a
 pair of values that was never seen is known from others that its two values were seen in."""
 TRAITS = 4
