@@ -1,9 +1,9 @@
 """The proof that a network earns its keep: 2.5M rows in which pairs of values act by traits that they share.
 
-Run with `pytest -m slow -s tests/jobs/test_networks_at_scale.py` to see the figures. Values of C9, C10 and C12 have
-an affinity for each other (`simulate.affinity`): 680,000 pairs, of which most are never seen, though their values
-are. The linear model is given these pairs as crosses, as well as all that are planted, and an l2 to choose; the
-network's wide part has the same crosses.
+Run with `pytest -m slow -s tests/jobs/test_networks_at_scale.py` to see the figures. Values of C9, C10 and C12
+have an affinity for each other (`simulate.affinity`): 680,000 pairs, of which most are never seen, though their
+values are. The linear model is given these pairs as crosses, as well as all that are planted, and an l2 to choose;
+the network's wide part has the same crosses.
 """
 
 from __future__ import annotations
