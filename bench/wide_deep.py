@@ -19,6 +19,8 @@ DCN-V2: three full cross layers beside them.
   version of itself: a stand-in for `requests`, which is all that is changed in it, keeps it from that.
 - learning rates: of each side the best of RATES on other rows (`--tune` prints all).
 - two processes: ours, by torchrun, each with one thread and half of each batch, against one with one thread.
+- bf16 (`--study` runs this alone): ours on the first `--peer-rows` rows with the layers in fp32 and in bf16, from
+  the same SEEDS; what it costs in NE.
 - CUDA: where there is a GPU, ours and plain torch with 39 slots, hidden layers 1024, 512, 256 and batches of
   65,536.
 """
@@ -47,6 +49,7 @@ SLOTS, VALUES, BITS, DIM, NUMBERS = 26, 100_000, 17, 16, 13
 BATCH, HIDDEN, CROSSES = 4096, (256, 128), 3
 TEST = 100_000
 WARM = 5
+SEEDS = (1, 2, 3)
 SIDES = ("ours", "torch adagrad", "torch adam", "deepctr")
 ARCHS = ("wide_deep", "dcn_v2")
 RATES = {"ours": 0.02, "torch adagrad": 0.02, "torch adam": 0.001, "deepctr": 0.02}
@@ -86,9 +89,13 @@ def main() -> None:
         if asked.tune:
             tune(asked)
             return
+        if asked.study:
+            study(asked)
+            return
         for arch in ARCHS:
             compare(asked, arch)
         scale(asked)
+        study(asked)
         if has_cuda():
             for precision in ("fp32", "bf16"):
                 for side in ("ours", "torch adagrad"):
@@ -105,6 +112,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer", type=Path, help="folder that deepctr-torch was installed into")
     parser.add_argument("--tune", action="store_true", help="NE by learning rate, on rows of another seed")
+    parser.add_argument("--study", action="store_true", help="what bf16 costs in NE")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--arch", choices=ARCHS, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -112,6 +120,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="fp32", help=argparse.SUPPRESS)
     parser.add_argument("--ranks", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=42, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -175,6 +184,21 @@ def tune(asked: argparse.Namespace) -> None:
             for rate in rates:
                 found = child(asked, side, arch, rate=rate)
                 tell({"arch": arch, "side": side, "rate": rate, "ne": found["ne"]})
+
+
+def study(asked: argparse.Namespace) -> None:
+    """NE and speed of both precisions, from the same weights on the same rows, seed by seed."""
+    for arch in ARCHS:
+        fits = {
+            precision: [
+                child(asked, "ours", arch, rows=asked.peer_rows, precision=precision, seed=seed) for seed in SEEDS
+            ]
+            for precision in ("fp32", "bf16")
+        }
+        nes = {precision: [fit["ne"] for fit in found] for precision, found in fits.items()}
+        rates = {name: statistics.median(fit["rows_per_s"] for fit in found) for name, found in fits.items()}
+        cost = [round(b - a, 5) for a, b in zip(nes["fp32"], nes["bf16"], strict=True)]
+        tell({"study": arch, "ne": nes, "bf16_costs": cost, "rows_per_s": rates})
 
 
 def child(asked: argparse.Namespace, side: str, arch: str, **changes: Any) -> dict[str, Any]:
@@ -285,6 +309,7 @@ def ours(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) -> 
 
     slots = tuple(f"s_{n}" for n in range(SLOTS))
     settings = {"arch": asked.arch, "hidden": HIDDEN, "cross_layers": CROSSES, "learning_rate": rate}
+    settings["seed"] = asked.seed
     spec = WideDeepSpec.model_validate({**settings, "ftrl": {"l1": 0.0}, "precision": asked.precision})
     wide = slots if asked.arch == "wide_deep" else ()
     numbers = tuple(f"n_{n}" for n in range(NUMBERS))
