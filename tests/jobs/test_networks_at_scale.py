@@ -34,7 +34,9 @@ models:
     dropout: 0.2
     optimizer: adam
     learning_rate: 0.003
-    batch_rows: 256
+    launcher: horovod
+    ranks: 2
+    batch_rows: 128
     epochs: 6
     validate_steps: 571
     patience: 4
