@@ -251,10 +251,14 @@ _add_jobs()
 
 
 def main() -> None:
-    """The entry point: a named error ends with its message and its exit code."""
+    """The entry point: a named error ends with its message and its exit code, and --json with an object all the
+    same."""
     try:
         app()
     except ClickmillError as error:
+        if "--json" in sys.argv:
+            told = {"name": type(error).__name__, "message": str(error)}
+            print(json.dumps({"exit_code": error.exit_code, "error": told}))
         print(f"clickmill: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
 

@@ -35,7 +35,7 @@ def list_(conf: Conf = None, set_: Sets = None, ds: Day = None, as_json: AsJson 
 
     rows = registry.listed(_tables(conf, set_), _day(ds))
     if as_json:
-        _print(rows)
+        _print({"models": rows})
         return
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for head in ("", "model", "NE", "calibration\nratio", "train\ns"):
@@ -89,7 +89,7 @@ def champion(conf: Conf = None, set_: Sets = None, ds: Day = None, as_json: AsJs
 
     found = registry.reigning(_tables(conf, set_), _day(ds) or date.max)
     if as_json or found is not None:
-        _tell(found, as_json)
+        _tell(found or {"model_id": None}, as_json)
     else:
         print("there is no champion yet: nothing was promoted")
 

@@ -190,7 +190,7 @@ class Tables:
             frame.schema  # noqa: B018  (a version that is gone is found here)
         except PySparkException as error:
             raise MissingTableError(
-                f"{self.path(name)}: version {at} cannot be read: {_first_line(error)}"
+                f"{self.path(name)}: version {at} cannot be read: {first_line(error)}"
             ) from None
         if stretch is not None:
             days = stretch.days if days is None else [day for day in days if day in stretch.days]
@@ -515,5 +515,7 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def first_line(error: Exception) -> str:
+    """What Spark says, in a line; py4j's own first line only says that Java raised something."""
+    first, *more = str(error).strip().splitlines()
+    return more[0].removeprefix(": ") if more and first.startswith("An error occurred while calling") else first

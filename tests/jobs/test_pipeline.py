@@ -244,7 +244,7 @@ def test_days_that_models_only_look_back_to_may_be_missing(
 def _stale(warehouse: str) -> dict[str, list[str]]:
     """The models that `clickmill models list` calls stale, and the days it names."""
     asked = ["models", "list", "--conf", "datasets/simulated.yaml", "--set", f"warehouse={warehouse}"]
-    rows = json.loads(CliRunner().invoke(cli.app, [*asked, "--json"]).stdout)
+    rows = json.loads(CliRunner().invoke(cli.app, [*asked, "--json"]).stdout)["models"]
     found = {row["model_id"]: row["counted_again"] for row in rows if row["counted_again"]}
     plain = CliRunner().invoke(cli.app, asked).stdout
     assert plain.count("was counted again") == len(found)

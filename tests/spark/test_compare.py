@@ -234,8 +234,12 @@ def test_what_is_no_file_of_predictions_is_named(rows: Any, tmp_path: Path) -> N
     with pytest.raises(errors.NoRowsError, match=r"nothing\.csv: cannot be read as csv: .*PATH_NOT_FOUND"):
         beside_rows(rows, tmp_path / "nothing.csv")
     (tmp_path / "p.parquet").write_text("event_id,label,p\n", encoding="utf-8")
-    with pytest.raises(errors.NoRowsError, match=r"p\.parquet: cannot be read as parquet"):
+    with pytest.raises(errors.NoRowsError, match=r"p\.parquet: cannot be read as parquet: .*p\.parquet"):
         beside_rows(rows, tmp_path / "p.parquet")
+    for name in ("_p.csv", ".p.parquet", "a:b.csv"):
+        (tmp_path / name).write_text("event_id,label,p\n", encoding="utf-8")
+        with pytest.raises(errors.NoRowsError, match=r"rename it"):
+            beside_rows(rows, tmp_path / name)
 
 
 def test_of_a_delta_table_only_the_newest_version_is_compared(rows: Any, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from clickmill.errors import (
 )
 from clickmill.evaluate.passes import Traffic
 from clickmill.scoring import P_OUTSIDE
-from clickmill.tables import SPARK_ERRORS
+from clickmill.tables import SPARK_ERRORS, first_line
 
 COLUMNS = ("event_id", "label", "p")
 """What a file of predictions has; other columns are let be."""
@@ -39,9 +39,11 @@ def predictions(spark: SparkSession, path: str) -> DataFrame:
 
     Raises NoRowsError where it cannot be read, MissingColumnsError.
     """
-    form = "csv" if path.lower().endswith(_CSV) else "parquet"
-    if Path(absolute(path), "_delta_log").is_dir():  # the folder's files may be of earlier versions
+    form, file = "csv" if path.lower().endswith(_CSV) else "parquet", Path(absolute(path))
+    if (file / "_delta_log").is_dir():  # the folder's files may be of earlier versions
         form = "delta"
+    if file.is_file() and (file.name.startswith(("_", ".")) or ":" in file.name):
+        raise NoRowsError(f"{path}: Spark reads no file whose name begins with _ or . or has a colon; rename it")
     try:
         found = spark.read.format(form).option("header", True).load(_source(path, form))
         lacking = [column for column in COLUMNS if column not in found.columns]
@@ -57,8 +59,7 @@ def predictions(spark: SparkSession, path: str) -> DataFrame:
         first = [F.first(column).alias(column) for column in told.columns if column != "event_id"]
         return told.groupBy("event_id").agg(F.count(F.lit(1)).alias("times"), *first)
     except SPARK_ERRORS as error:
-        reason = str(error).strip().splitlines()[0]
-        raise NoRowsError(f"{path}: cannot be read as {form}: {reason}") from None
+        raise NoRowsError(f"{path}: cannot be read as {form}: {first_line(error)}") from None
 
 
 def _source(path: str, form: str) -> str:

@@ -23,7 +23,7 @@ from clickmill.tables import ByWorkers, Rows, Scan, Tables
 from clickmill.writer import Make
 
 RANGES = 64
-"""Into so many ranges of keys finer cells are dealt where the number of partitions is not known."""
+"""Into so many ranges of keys, at most, finer cells are dealt: each partition sends a parcel to each range."""
 FEW = 2**20
 """Rows × models that the driver holds, packed, to make the later passes itself: some 20 MB, 80 MB with predictions
 that are to be stored. For so few a job of Spark's takes more than the pass."""
@@ -75,7 +75,7 @@ class OnSpark(NamedTuple):
 
     @property
     def places(self) -> int:
-        return self.parts or RANGES
+        return min(self.parts or RANGES, RANGES)
 
     def of_kind(self, *kinds: str) -> OnSpark:
         return self._replace(frame=self.frame.where(F.col("kind").isin(list(kinds))))

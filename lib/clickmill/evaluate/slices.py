@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -103,8 +103,9 @@ class ByBucket:
 
     @property
     def names(self) -> tuple[str, ...]:
-        inner = (f"{low:g}<={self.name}<{high:g}" for low, high in pairwise(self.edges))
-        ends = f"{self.name}<{self.edges[0]:g}", f"{self.name}>={self.edges[-1]:g}"
+        edges = [_exact(edge) for edge in self.edges]
+        inner = (f"{low}<={self.name}<{high}" for low, high in pairwise(edges))
+        ends = f"{self.name}<{edges[0]}", f"{self.name}>={edges[-1]}"
         return (ends[0], *inner, ends[1], f"{self.name}={MISSING}")
 
     def groups(self, batch: pa.RecordBatch) -> Int32:
@@ -142,8 +143,18 @@ class Slices:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every group, `all` first."""
-        return tuple(name for way in self.ways for name in way.names)
+        """Every group, `all` first, each by a name of its own; only days are called as days are.
+
+        A log may hold the value `__other__`, and a column may be called hour, or be both a number and carried.
+        """
+        found: dict[str, None] = {}
+        for way in self.ways:
+            for plain in way.names:
+                is_taken = plain in found or (plain.startswith(DAY_SLICE) and not isinstance(way, ByDay))
+                name = f"{way.column}: {plain}" if is_taken else plain
+                numbered = (f"{name} ({number})" for number in count(2))
+                found[name if name not in found else next(one for one in numbered if one not in found)] = None
+        return tuple(found)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -159,6 +170,12 @@ class Slices:
         """The places in `names` of each of n rows, one for each way of slicing, (n, ways)."""
         own = [self.places(number).start + way.groups(batch) for number, way in enumerate(self.ways)]
         return np.column_stack(own).astype(np.int32)
+
+
+def _exact(edge: float) -> str:
+    """The number in few digits, but as many as tell it from all others."""
+    short = f"{edge:g}"
+    return short if float(short) == edge else repr(edge).removesuffix(".0")
 
 
 def slice_column(one: Slice) -> str:

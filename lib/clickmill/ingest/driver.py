@@ -25,7 +25,7 @@ from clickmill.config import Config
 from clickmill.dataset import Dataset, EventTimeColumn
 from clickmill.errors import ConflictError, MissingColumnsError, NoRowsError, RejectLimitError
 from clickmill.ingest import judge, parse, splits, worker
-from clickmill.tables import ByWorkers, Tables
+from clickmill.tables import ByWorkers, Tables, first_line
 
 DUPLICATE = "duplicate_event_id"
 MAX_TASKS = 10_000
@@ -243,7 +243,7 @@ def _table(tables: Tables, path: str, plan: worker.Plan) -> DataFrame:
         else:
             frame = tables.spark.read.table(path)
     except PySparkException as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         hint = NANOSECONDS if "TIMESTAMP(NANOS" in reason else "see source.path"
         raise NoRowsError(f"{path}: cannot be read as {source.format}: {reason}; {hint}") from None
     needed = (source.day_column,) if source.day_column is not None else ()

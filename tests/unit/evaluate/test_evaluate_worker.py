@@ -57,14 +57,19 @@ def test_an_empty_partition_yields_nothing(tmp_path: Path) -> None:
     assert list(worker.add_up(iter([]))) == []
 
 
-def test_an_empty_partition_refines_to_no_cells(tmp_path: Path) -> None:
+def test_ranges_without_cells_send_nothing(tmp_path: Path) -> None:
     one = entry(tmp_path)
     out = list(worker.score(iter(batches(5000)), plan=plan(one)))
-    found = refinement(sums_of(out)["tally", one.contender.model_id].cells)
+    name = one.contender.model_id
+    found = refinement(sums_of(out)["tally", name].cells)
     assert found is not None
-    parts = list(worker.refine(iter([]), cuts={one.contender.model_id: (one, found[1])}, places=3))
-    assert [part.column("place")[0].as_py() for part in parts] == [0, 1, 2]
-    assert len(sums_of(parts)["fine", one.contender.model_id].key) == 0
+    cuts = {name: (one, found[1])}
+    assert list(worker.refine(iter([]), cuts=cuts, places=3)) == []
+    few, many = (
+        list(worker.refine(iter(of_kind(out, "scored")), cuts=cuts, places=places)) for places in (1, 100_000)
+    )
+    assert 1 == len(few) < len(many) <= len(sums_of(few)["fine", name].key)
+    assert np.array_equal(sums_of(many)["fine", name].key, sums_of(few)["fine", name].key)
 
 
 def test_cells_are_refined_from_the_rows_of_their_own_model(tmp_path: Path) -> None:

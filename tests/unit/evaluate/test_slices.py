@@ -51,6 +51,28 @@ def test_all_ways_together_number_their_groups_on() -> None:
     assert slices.columns == ("event_time",)
 
 
+def test_every_group_has_a_name_of_its_own() -> None:
+    asked = [
+        Slice(kind="values", column="price"),
+        Slice(kind="buckets", column="price", edges=(1.0, 1000000.1, 1000000.2)),
+        Slice(kind="values", column="hour"),
+        Slice(kind="hour"),
+        Slice(kind="values", column="day"),
+        Slice(kind="values", column="price"),
+    ]
+    common = {"c_price": ("1", "__other__"), "c_hour": ("10", "11"), "c_day": ("Monday", "2026-01-10")}
+    ways = [way_of(one, common=common, seen={}) for one in asked]
+    slices = Slices((Everything(), ByDay((date(2026, 1, 10),)), *ways))
+    told = slices.names
+    assert len(told) == len(set(told)) == sum(len(way.names) for way in slices.ways)
+    assert [name for name in told if name.startswith("day=")] == ["day=2026-01-10"]
+    first, again, numbers = (told[slices.places(way).start : slices.places(way).stop] for way in (2, 7, 3))
+    assert first == ("price=1", "price=__other__", "c_price: price=__other__", "price=__missing__")
+    assert len(again) == 4
+    assert numbers[1:3] == ("1<=price<1000000.1", "1000000.1<=price<1000000.2")
+    assert numbers[-1] == "n_price: price=__missing__"
+
+
 def test_units_are_rows_values_or_blocks_of_time() -> None:
     own = units_of(Judge()).keys(BATCH)
     assert len(set(own.tolist())) == 4

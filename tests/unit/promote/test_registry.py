@@ -15,9 +15,12 @@ from clickmill.errors import UsageError
 from clickmill.registry import write_cards
 
 
+def named(warehouse: str) -> list[str]:
+    return ["--conf", "datasets/simulated.yaml", "--set", f"warehouse={warehouse}"]
+
+
 def ask(warehouse: str, *words: str) -> str:
-    named = ["--conf", "datasets/simulated.yaml", "--set", f"warehouse={warehouse}"]
-    done = CliRunner().invoke(cli.app, ["models", *words, *named])
+    done = CliRunner().invoke(cli.app, ["models", *words, *named(warehouse)])
     if done.exception is not None:
         raise done.exception
     return done.stdout
@@ -39,11 +42,11 @@ def trained(warehouse: str) -> dict[str, dict[str, Any]]:
 def test_the_list_has_all_models_and_marks_the_champion(
     warehouse: str, trained: dict[str, dict[str, Any]]
 ) -> None:
-    rows = told(warehouse, "list")
+    rows = told(warehouse, "list")["models"]
     assert [(row["name"], row["champion"]) for row in rows] == [("poor", False), ("best", False), ("good", True)]
     for row in rows:
         assert row["ne"]["low"] < row["ne"]["value"] < row["ne"]["high"]
-    assert [row["name"] for row in told(warehouse, "list", "--ds", str(DAYS[0]))] == ["good"]
+    assert [row["name"] for row in told(warehouse, "list", "--ds", str(DAYS[0]))["models"]] == ["good"]
     shown = ask(warehouse, "list")
     for row in trained.values():
         assert row["model_id"] in shown
@@ -95,12 +98,29 @@ def test_the_champion_is_told_with_its_sentences(warehouse: str, trained: dict[s
     )
     assert all(sentence.endswith(": passed") for sentence in found["sentences"])
     assert ask(warehouse, "champion", "--ds", "2026-01-01") == "there is no champion yet: nothing was promoted\n"
-    assert told(warehouse, "champion", "--ds", "2026-01-01") is None
+    assert told(warehouse, "champion", "--ds", "2026-01-01") == {"model_id": None}
 
 
 def test_an_empty_warehouse_says_so(warehouse: str) -> None:
-    assert told(warehouse, "list") == []
+    assert told(warehouse, "list")["models"] == []
     assert "no model was trained yet" in ask(warehouse, "list")
+
+
+def test_an_error_is_one_object_too(
+    warehouse: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["clickmill", "models", "show", "nobody", *named(warehouse)]
+    monkeypatch.setattr("sys.argv", [*asked, "--json"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["exit_code"] == end.value.code == 3
+    assert f"clickmill: {found['error']['name']}: {found['error']['message']}" == said.err.strip()
+    monkeypatch.setattr("sys.argv", asked)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().out == ""
 
 
 def test_the_list_marks_the_champion_that_was_put_back_on_a_later_day(warehouse: str) -> None:
@@ -109,7 +129,7 @@ def test_the_list_marks_the_champion_that_was_put_back_on_a_later_day(warehouse:
     write(warehouse, DAYS[1], "best", holder=held)
     decide(warehouse, DAYS[1], "best")
     decide(warehouse, DAYS[2], "best", to="previous")
-    assert [row["name"] for row in told(warehouse, "list") if row["champion"]] == ["poor"]
+    assert [row["name"] for row in told(warehouse, "list")["models"] if row["champion"]] == ["poor"]
     assert told(warehouse, "champion")["model_id"] == held["model_id"]
 
 
@@ -121,7 +141,7 @@ def test_a_model_trained_again_is_not_shown_by_what_was_said_of_its_former_artif
     found = told(warehouse, "show", "good")
     assert found["digest"] == again["digest"]
     assert (found["judged"], found["metrics"], found["calibration"], found["decisions"]) == (None, {}, None, [])
-    assert [row["ne"] is None for row in told(warehouse, "list")] == [True, False]
+    assert [row["ne"] is None for row in told(warehouse, "list")["models"]] == [True, False]
     assert "no day on which both were judged" in told(warehouse, "diff", "good", "best")["ne"]["reason"]
 
 
