@@ -317,7 +317,7 @@ def ours(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) -> 
     q = float(train.label.mean())
     net = net_of(spec, layout, standard_of(moments(train.real)), float(np.log(q / (1 - q))), threads=asked.threads)
     slot_hashes = hashed(train), hashed(test)  # (the wide part's table is one for all slots)
-    with team_of(asked.ranks) as team:
+    with team_of(asked.ranks, asked.work) as team:
         learner = Learner(net.to(asked.device), spec, team)
 
         def steps() -> Iterator[int]:
@@ -346,12 +346,12 @@ def hashed(data: Data) -> NDArray[np.int32]:
     return data.hashes | (np.random.default_rng(5).permutation(2**14)[:SLOTS] << BITS).astype(np.int32)
 
 
-def team_of(ranks: int) -> Any:
+def team_of(ranks: int, work: Path) -> Any:
     from contextlib import nullcontext
 
     from clickmill.train.wide_deep import team
 
-    return nullcontext(team.Alone()) if ranks == 1 else team.joined("torch")
+    return nullcontext(team.Alone()) if ranks == 1 else team.joined("torch", meeting=work)
 
 
 def plain_torch(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) -> dict[str, Any]:
