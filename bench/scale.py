@@ -40,7 +40,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psutil
-import pyarrow.compute as pc
 from deltalake import DeltaTable
 from hashing import machine
 from pyspark.serializers import CloudPickleSerializer
@@ -383,7 +382,7 @@ def sampled_rows(work: Path) -> dict[str, int]:
     if not (work / "w" / "sample").exists():
         return {}
     sample = DeltaTable(str(work / "w" / "sample")).to_pyarrow_table(
-        ["keep_rate"], filters=pc.field("ds") == DAYS[0]
+        columns=["keep_rate"], filters=[("ds", "=", DAYS[0])]
     )
     rates = sample.group_by("keep_rate").aggregate([([], "count_all")])
     return {f"{one['keep_rate']:g}": one["count_all"] for one in rates.to_pylist()}
