@@ -41,7 +41,7 @@ from uuid import UUID
 
 import psutil
 from deltalake import DeltaTable
-from hashing import machine
+from hashing import cpu_of_children, machine
 from pyspark.serializers import CloudPickleSerializer
 
 from clickmill.errors import EXIT_DONE, EXIT_REFUSED
@@ -269,7 +269,7 @@ class Meter:
     """CPU and memory of a command and of all that it starts, by time."""
 
     def __enter__(self) -> Meter:
-        self._begin, self._stop = cpu_of_children(), threading.Event()
+        self._begin, self._stop = cpu_of_all(), threading.Event()
         self._cpu: list[tuple[float, float]] = []
         self._memory: list[tuple[float, float, float, float, float]] = []
         self._driver = 0
@@ -288,11 +288,11 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._watch.join()
-        self._cpu.append((time.time(), cpu_of_children() - self._begin))
+        self._cpu.append((time.time(), cpu_of_all() - self._begin))
 
     def _sample(self) -> None:
         while not self._stop.wait(0.5):
-            now, cpu, sizes = time.time(), cpu_of_children() - self._begin, dict(self._sizes())
+            now, cpu, sizes = time.time(), cpu_of_all() - self._begin, dict(self._sizes())
             self._cpu.append((now, cpu))
             driver = sizes.pop((self._driver, False), 0.0)
             jvm = sum(size for (_, is_jvm), size in sizes.items() if is_jvm)
@@ -344,16 +344,10 @@ def reap_orphans(patience_s: float = 30.0) -> None:
                     child.send_signal(signal.SIGKILL)
 
 
-def cpu_of_children() -> float:
-    """User and system seconds of all descendants, those that have ended included."""
+def cpu_of_all() -> float:
+    """User and system seconds of all descendants, those that this process has waited for included."""
     own = resource.getrusage(resource.RUSAGE_CHILDREN)
-    total = own.ru_utime + own.ru_stime
-    for child in psutil.Process().children(recursive=True):
-        try:
-            total += sum(child.cpu_times()[:4])
-        except psutil.Error:
-            continue
-    return total
+    return own.ru_utime + own.ru_stime + cpu_of_children()
 
 
 def shuffle_writes(events: Path) -> Iterator[tuple[float, int]]:

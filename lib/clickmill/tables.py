@@ -517,5 +517,5 @@ def _escaped(text: str) -> str:
 
 def first_line(error: Exception) -> str:
     """What Spark says, in a line; py4j's own first line only says that Java raised something."""
-    first, *more = str(error).strip().splitlines()
+    first, *more = str(error).strip().splitlines() or [type(error).__name__]
     return more[0].removeprefix(": ") if more and first.startswith("An error occurred while calling") else first

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from itertools import count, pairwise
+from itertools import chain, count, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -152,8 +152,8 @@ class Slices:
             for plain in way.names:
                 is_taken = plain in found or (plain.startswith(DAY_SLICE) and not isinstance(way, ByDay))
                 name = f"{way.column}: {plain}" if is_taken else plain
-                numbered = (f"{name} ({number})" for number in count(2))
-                found[name if name not in found else next(one for one in numbered if one not in found)] = None
+                names = chain([name], (f"{name} ({number})" for number in count(2)))
+                found[next(one for one in names if one not in found)] = None
         return tuple(found)
 
     @property

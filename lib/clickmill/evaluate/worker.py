@@ -161,9 +161,8 @@ def refine(
         cells = counter.cells()
         ends = np.searchsorted(cells.key, np.linspace(0, cuts[name][1].keys, places + 1).astype(np.int64))
         for place, (start, end) in enumerate(pairwise(ends)):
-            if start == end:
-                continue
-            yield _sums("fine", name, cells.take(np.arange(start, end)), place)
+            if start < end:
+                yield _sums("fine", name, cells.take(np.arange(start, end)), place)
 
 
 def add_up(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
