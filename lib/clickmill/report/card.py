@@ -41,7 +41,7 @@ def _lines(
     yield f"# {_text(model['model_id'])}"
     yield ""
     yield (
-        f"A {_text(model['kind'])} model of the chance that an impression of {_text(model['dataset'])} is "
+        f"A model of kind {_text(model['kind'])}: the chance that an impression of {_text(model['dataset'])} is "
         "clicked, for bids and rankings on traffic like that which it was trained on."
     )
     yield ""

@@ -1,6 +1,6 @@
 """Time-safe encodings of 26 slots: counting, and looking up, against a join for each slot in Spark SQL.
 
-Run: .venv/bin/python bench/encodings.py [--rows-per-day 200000] [--days 10] [--slots 26] [--json]
+Run: .venv/bin/python bench/encode.py [--rows-per-day 200000] [--days 10] [--slots 26] [--json]
 
 One Spark session on two slots, the table `features` of a simulated log there before. Both sides end with Parquet
 of each row's impressions, clicks and smoothed rate of every slot, counted in the seven days before the row's own.
