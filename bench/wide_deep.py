@@ -6,17 +6,18 @@ Run: .venv/bin/python bench/wide_deep.py [--rows 400000] [--threads 2] [--repeat
 values, on pairs of values and on numbers; hidden layers 256 and 128; batches of 4096; fp32. One pass over the
 training rows, which lie in memory on every side; NE on 100,000 other rows. Each fit runs in a process of its
 own, in turn; the first WARM steps are not timed. Wide & deep: a weight for each value beside the hidden layers.
-DCN-V2: three full cross layers beside them.
+DCN-V2: three cross layers beside them, of rank 64 (as the config has it unless told) and full.
 
 - ours: `Learner.step`: row-wise Adagrad, FTRL of the wide part (L1 is 0 here, as nobody else has it); idle threads
   sleep, as the worker has it (the others' spin, as torch has it, which makes them faster).
 - plain torch: one fused EmbeddingBag(sparse=True) for all slots and one for the wide part, their places and
   standardised numbers made ahead; torch's sparse Adagrad and dense Adagrad, or SparseAdam and Adam. It counts
   as the peer with whichever is faster, and its NE with whichever is better.
-- DeepCTR-Torch: WDL and DCN (matrix) by `fit`, no L2, Adagrad; its rows are fewer (`--peer-rows`), its NE is of
-  these, and so is the NE of ours that stands beside it. `--peer` names a folder that it and tqdm were installed
-  into (`pip install --no-deps --target FOLDER deepctr-torch tqdm`). On import it asks the network for a newer
-  version of itself: a stand-in for `requests`, which is all that is changed in it, keeps it from that.
+- DeepCTR-Torch: WDL, DCN (matrix) and, of rank 64, DCNMix (one expert) by `fit`, no L2, Adagrad; its rows are
+  fewer (`--peer-rows`), its NE is of these, and so is the NE of ours that stands beside it. `--peer` names a
+  folder that it and tqdm were installed into (`pip install --no-deps --target FOLDER deepctr-torch tqdm`). On
+  import it asks the network for a newer version of itself: a stand-in for `requests`, which is all that is changed
+  in it, keeps it from that.
 - learning rates: of each side the best of RATES on other rows (`--tune` prints all).
 - two processes: ours, by torchrun, each with one thread and half of each batch, against one with one thread.
 - bf16 (`--study` runs this alone): ours on the first `--peer-rows` rows with the layers in fp32 and in bf16, from
@@ -51,7 +52,9 @@ TEST = 100_000
 WARM = 5
 SEEDS = (1, 2, 3)
 SIDES = ("ours", "torch adagrad", "torch adam", "deepctr")
-ARCHS = ("wide_deep", "dcn_v2")
+RANK = 64
+ARCHS = {"wide_deep": None, f"dcn_v2_of_rank_{RANK}": RANK, "dcn_v2_full": None}
+"""By name, the rank of the cross layers' matrices."""
 RATES = {"ours": 0.02, "torch adagrad": 0.02, "torch adam": 0.001, "deepctr": 0.02}
 GRID = {"ours": (0.01, 0.02, 0.05), "torch adagrad": (0.01, 0.02, 0.05), "torch adam": (0.0005, 0.001, 0.002)}
 FLOORS = {"deepctr": 5.0, "torch": 1.3}
@@ -308,10 +311,11 @@ def ours(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) -> 
     from clickmill.train.wide_deep.learner import Learner
 
     slots = tuple(f"s_{n}" for n in range(SLOTS))
-    settings = {"arch": asked.arch, "hidden": HIDDEN, "cross_layers": CROSSES, "learning_rate": rate}
-    settings["seed"] = asked.seed
+    dcn = asked.arch != "wide_deep"
+    settings = {"arch": "dcn_v2" if dcn else "wide_deep", "hidden": HIDDEN, "learning_rate": rate}
+    settings |= {"cross_layers": CROSSES, "cross_rank": ARCHS[asked.arch], "seed": asked.seed}
     spec = WideDeepSpec.model_validate({**settings, "ftrl": {"l1": 0.0}, "precision": asked.precision})
-    wide = slots if asked.arch == "wide_deep" else ()
+    wide = () if dcn else slots
     numbers = tuple(f"n_{n}" for n in range(NUMBERS))
     layout = Layout(slots, (DIM,) * SLOTS, (BITS,) * SLOTS, tuple(range(SLOTS)), numbers, wide, 22, 1)
     q = float(train.label.mean())
@@ -363,7 +367,7 @@ def plain_torch(asked: argparse.Namespace, train: Data, test: Data, *, rate: flo
 
     torch.manual_seed(1)
     standard = standard_of(moments(train.real))
-    width = SLOTS * DIM + 2 * NUMBERS
+    width, rank, dcn = SLOTS * DIM + 2 * NUMBERS, ARCHS[asked.arch], asked.arch != "wide_deep"
 
     def ready(data: Data) -> tuple[torch.Tensor, ...]:
         x = (np.log1p(data.real) - standard.mean) * standard.scale
@@ -375,7 +379,12 @@ def plain_torch(asked: argparse.Namespace, train: Data, test: Data, *, rate: flo
     class Crossed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.crosses = nn.ModuleList(nn.Linear(width, width) for _ in range(CROSSES))
+            self.crosses = nn.ModuleList(
+                nn.Linear(width, width)
+                if rank is None
+                else nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, width))
+                for _ in range(CROSSES)
+            )
 
         def forward(self, first: torch.Tensor) -> torch.Tensor:
             x = first
@@ -394,7 +403,6 @@ def plain_torch(asked: argparse.Namespace, train: Data, test: Data, *, rate: flo
         layers += [nn.Linear(before, out), nn.ReLU(inplace=True)]
         before = out
     hidden, crosses = nn.Sequential(*layers), Crossed()
-    dcn = asked.arch == "dcn_v2"
     head = nn.Linear(before + width * dcn, 1)
     nn.init.zeros_(head.weight)
     nn.init.constant_(head.bias, np.log(q / (1 - q)))
@@ -440,7 +448,7 @@ def deepctr(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) 
     sys.path.insert(0, str(asked.peer))
     sys.modules["requests"] = ModuleType("requests")  # (it would ask for its newest version)
     from deepctr_torch.inputs import DenseFeat, SparseFeat
-    from deepctr_torch.models import DCN, WDL
+    from deepctr_torch.models import DCN, WDL, DCNMix
 
     from clickmill.nets.standard import moments, standard_of
 
@@ -455,11 +463,13 @@ def deepctr(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) 
         return columns | {name: x[:, n].astype(np.float32) for n, name in enumerate(names[1])}
 
     common = {"dnn_hidden_units": HIDDEN, "l2_reg_linear": 0, "l2_reg_embedding": 0, "init_std": 0.01}
-    if asked.arch == "dcn_v2":
-        crossed = {"cross_num": CROSSES, "cross_parameterization": "matrix", "l2_reg_cross": 0}
-        model = DCN(features, features, **common, **crossed)
-    else:
+    crossed = {"cross_num": CROSSES, "l2_reg_cross": 0}
+    if asked.arch == "wide_deep":
         model = WDL(features, features, **common)
+    elif rank := ARCHS[asked.arch]:
+        model = DCNMix(features, features, **common, **crossed, low_rank=rank, num_experts=1)
+    else:
+        model = DCN(features, features, **common, **crossed, cross_parameterization="matrix")
     model.compile(torch.optim.Adagrad(model.parameters(), lr=rate), "binary_crossentropy")
     model.fit(ready(train.cut(0, 2 * BATCH)), train.label[: 2 * BATCH], batch_size=BATCH, epochs=1, verbose=0)
     wall, cpu = time.perf_counter(), time.process_time()

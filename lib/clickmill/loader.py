@@ -360,21 +360,25 @@ def _label(batch: pa.RecordBatch, names: tuple[str, ...]) -> Float32:
 
 
 def _real(batch: pa.RecordBatch, name: str) -> Float32:
-    """(n,); NaN for null, three times as fast as Arrow puts it there."""
+    """(n,); NaN for null, and the largest number for an infinite one, as where they are scored."""
     values = batch.column(name).cast(pa.float32())
-    if not values.null_count:
-        return np.asarray(values.to_numpy(), np.float32)
     valid, bits = values.buffers()
+    known = np.frombuffer(valid, np.uint8) if values.null_count else np.empty(0, np.uint8)
     out = np.empty(len(values), np.int32)
-    _with_nan(np.frombuffer(bits, np.int32), np.frombuffer(valid, np.uint8), values.offset, out)
+    _bounded(np.frombuffer(bits, np.int32), known, values.offset, out)
     return out.view(np.float32)
 
 
 @njit(cache=True, nogil=True)
-def _with_nan(bits, valid, offset, out):  # type: ignore[no-untyped-def]
+def _bounded(bits, known, offset, out):  # type: ignore[no-untyped-def]
+    """The bits of numbers; `known`: Arrow's bits of those that are no null, empty where none is."""
     for i in range(len(out)):
-        at = offset + i
-        out[i] = bits[at] | (np.int32((valid[at >> 3] >> np.uint8(at & 7)) & np.uint8(1)) - np.int32(1))
+        x = bits[offset + i]
+        out[i] = x - np.int32((x & np.int32(0x7FFFFFFF)) == np.int32(0x7F800000))
+    if len(known):
+        for i in range(len(out)):
+            at = offset + i
+            out[i] |= np.int32((known[at >> 3] >> np.uint8(at & 7)) & np.uint8(1)) - np.int32(1)
 
 
 @njit(cache=True, nogil=True)

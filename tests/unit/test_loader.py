@@ -18,6 +18,7 @@ from deltalake import WriterProperties, write_deltalake
 from clickmill import reader
 from clickmill.errors import InputError, MissingColumnsError, NoRowsError, NotEnoughRowGroupsError
 from clickmill.loader import Batch, Columns, Counted, Loader, counted
+from clickmill.models import xgboost as trees
 from clickmill.split import Stretch
 
 ROWS, GROUP, BATCH = 10_000, 700, 256
@@ -108,6 +109,16 @@ def test_a_batch_has_the_table_s_values_row_by_row(found: tuple[Counted, ...]) -
         np.testing.assert_array_equal(batch.label[:number], own["label"].to_numpy())
         np.testing.assert_array_equal(batch.weight[:number], own["weight"].to_numpy().astype(np.float32))
         assert batch.sources
+
+
+def test_a_number_too_large_for_a_float_is_the_largest_as_where_it_is_scored(tmp_path: Path) -> None:
+    price = np.resize(np.array([np.inf, -np.inf, np.nan, 1.5], np.float32), ROWS)
+    scored = trees.numbers(pa.RecordBatch.from_pydict({"n_price": price[:4]}), "n_price")
+    with_nulls, without = pa.array(price, mask=np.arange(ROWS) % 8 == 0), pa.array(price)
+    for place, column in enumerate((with_nulls, without)):
+        own = pieces(tmp_path / str(place), rows(n_price=column))
+        found = np.concatenate([batch.real[: batch.rows, 0] for batch in loader(own).epoch(0)])
+        np.testing.assert_array_equal(np.unique(found), np.unique(scored))
 
 
 def test_the_order_hangs_on_seed_and_epoch_and_not_on_what_is_read_ahead(found: tuple[Counted, ...]) -> None:
