@@ -5,8 +5,8 @@ Run: .venv/bin/python bench/reader.py [--rows 4000000] [--repeats 3] [--peer-row
 The table `features` of a simulated log, as Spark wrote it: 39 columns of hashes, 13 of numbers, label. In turn, in
 one process:
 
-- pyarrow: the same columns as record batches, nothing done with them, one thread: the limit.
-- loader: `clickmill.loader` (windows of 131,072 rows shuffled, batches of 8,192 by rows), one thread that decodes.
+- pyarrow: the same columns as record batches, nothing done with them: the limit; by one thread and by two.
+- loader: `clickmill.loader` (windows of 131,072 rows shuffled, batches of 8,192 by rows); one thread, two.
 - DataLoader (where torch is installed): the plain way, an iterable of rows of a pyarrow dataset, torch's own
   collate of rows, batches of 8,192, no worker processes; on fewer rows, since it takes long.
 
@@ -21,7 +21,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from clickmill import reader
 from clickmill.job import Arguments, execute
 from clickmill.jobs import build_features, ingest, simulate
 from clickmill.loader import Columns, Counted, Loader, counted
+from clickmill.reader import Shard
 
 BATCH = 8192
 WHOLE = (*(f"s_C{n}" for n in range(1, 27)), *(f"s_I{n}" for n in range(1, 14)))
@@ -50,12 +53,12 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="clickmill-reader-") as folder:
         path, version = features(folder, asked.rows)
-        (shard,) = reader.plan(path, version=version, shards=1)
-        pieces = counted(shard.pieces)
-        sides: dict[str, Callable[[], int]] = {
-            "pyarrow": lambda: sum(batch.num_rows for batch in reader.read(shard, columns=COLUMNS.read)),
-            "loader": lambda: loaded(pieces),
-        }
+        pieces = counted(reader.plan(path, version=version, shards=1)[0].pieces)
+        sides: dict[str, Callable[[], int]] = {}
+        for threads in (1, 2):
+            shards = reader.plan(path, version=version, shards=threads)
+            sides[f"pyarrow, threads: {threads}"] = partial(read, shards)
+            sides[f"loader, threads: {threads}"] = partial(loaded, pieces, threads)
         if has_torch():
             sides["DataLoader"] = lambda: by_rows(path, asked.peer_rows)
         told: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
@@ -94,8 +97,18 @@ def features(folder: str, rows: int) -> tuple[str, int]:
     return path, DeltaTable(path).version()
 
 
-def loaded(pieces: tuple[Counted, ...]) -> int:
-    loader = Loader(pieces, COLUMNS, batch_rows=BATCH, seed=0)
+def read(shards: tuple[Shard, ...]) -> int:
+    """A thread for each shard."""
+
+    def rows(shard: Shard) -> int:
+        return sum(batch.num_rows for batch in reader.read(shard, columns=COLUMNS.read))
+
+    with ThreadPoolExecutor(len(shards)) as pool:
+        return sum(pool.map(rows, shards))
+
+
+def loaded(pieces: tuple[Counted, ...], threads: int) -> int:
+    loader = Loader(pieces, COLUMNS, batch_rows=BATCH, seed=0, threads=threads)
     return sum(batch.rows for batch in loader.epoch(0))
 
 

@@ -15,10 +15,11 @@ is filled with rows of weight 0.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,8 +114,8 @@ class Loader:
 
     pieces: the same on all ranks (`counted`). batch_rows: of each rank's batches. window_rows: rows that are
     shuffled together, rounded up to whole batches. threads: that decode row groups. ahead: windows made before
-    they are asked for. A rank holds about 2 + `ahead` windows and `threads` + 1 row groups. Raises NoRowsError
-    where there are no rows, NotEnoughRowGroupsError where there are more ranks than row groups.
+    they are asked for. A rank holds about 2 + `ahead` windows, and 65,536 decoded rows a thread. Raises
+    NoRowsError where there are no rows, NotEnoughRowGroupsError where there are more ranks than row groups.
     """
 
     def __init__(
@@ -149,16 +150,13 @@ class Loader:
     def epoch(self, number: int, *, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `first` on; after the rank's last row come batches of weight 0."""
         step, window = first, first * self._batch // self._window
-        own = self._own_rows()
-        if first * self._batch < own:
-            with ThreadPoolExecutor(1) as pool:
-                for block in _ahead(pool, self._windows(number, window), self._ahead):
-                    for start in range(0, block.rows, self._batch):
-                        at = window * (self._window // self._batch) + start // self._batch
-                        if at >= step:
-                            yield self._cut(block, start, at)
-                            step = at + 1
-                    window += 1
+        for block in self._windows(number, window):
+            for start in range(0, block.rows, self._batch):
+                at = window * (self._window // self._batch) + start // self._batch
+                if at >= step:
+                    yield self._cut(block, start, at)
+                    step = at + 1
+            window += 1
         while step < self.steps:
             yield self._cut(_Block.empty(self._columns), 0, step)
             step += 1
@@ -183,32 +181,33 @@ class Loader:
             before += one.rows
         return found
 
-    def _windows(self, number: int, first: int) -> Iterator[_Block]:
+    def _windows(self, epoch: int, first: int) -> Iterator[_Block]:
         """The windows of an epoch from the one of number `first` on, each shuffled."""
-        left = self._own_rows() - first * self._window
-        held: deque[pa.RecordBatch] = deque()
-        rows, window, sources = 0, first, deque[tuple[str, int]]()
-        parts = self.parts(number, skip=first * self._window)
-        wholes, reals = len(self._columns.whole), len(self._columns.real)
-        turners = (_Turner(wholes, self._window, np.int32), _Turner(reals, self._window, np.float32))
-        with ThreadPoolExecutor(self._threads) as pool:
-            for part, batches in zip(parts, _decoded(pool, parts, self._columns, self._threads), strict=True):
-                name = f"{part.counted.piece.path}, row group {part.counted.piece.row_group}"
-                for batch in batches:
-                    held.append(batch)
-                    sources.append((name, batch.num_rows))
-                    rows += batch.num_rows
-                    while rows >= min(self._window, left) > 0:
-                        wanted = min(self._window, left)
-                        names = _taken(sources, wanted)
-                        key = [self._seed, number, 1, self._rank, window]
-                        rng = np.random.default_rng(key)
-                        yield _block(_first(held, wanted), self._columns, turners, rng, names)
-                        rows, left, window = rows - wanted, left - wanted, window + 1
-        if left:
-            raise InputError(
-                f"loader: {left} rows fewer were read than were counted: the table's files have changed"
-            )
+        own, size = self._own_rows(), self._window
+        windows: dict[int, _Window] = {}
+        filling: dict[int, list[Future[str]]] = defaultdict(list)
+        parts, begin = deque(self.parts(epoch, skip=first * size)), first * size
+        pool = ThreadPoolExecutor(self._threads)
+        try:
+            for number in range(first, -(-own // size)):
+                while parts and begin < (number + 1 + self._ahead) * size:
+                    part = parts.popleft()
+                    end = begin + part.last - part.first
+                    touched, spans = range(begin // size, -(-end // size)), []
+                    for one in touched:
+                        key = (self._seed, epoch, 1, self._rank, one)
+                        window = windows.setdefault(one, _Window(min(size, own - one * size), self._columns, key))
+                        ends = (max(begin, one * size), min(end, (one + 1) * size))
+                        inside = [part.first + place - begin for place in ends]
+                        spans.append(Span(window, inside[0], inside[1], at=ends[0] - one * size))
+                    filled = pool.submit(_fill, part, self._columns, spans)
+                    for one in touched:
+                        filling[one].append(filled)
+                    begin = end
+                sources = tuple(filled.result() for filled in filling.pop(number))
+                yield windows.pop(number).shuffled(sources)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _cut(self, block: _Block, start: int, step: int) -> Batch:
         """A batch, filled up with rows of weight 0."""
@@ -245,117 +244,100 @@ class _Block(NamedTuple):
         return cls(whole, real, nothing, nothing, pa.table({name: [] for name in columns.carried}), ())
 
 
-def _decoded(
-    pool: ThreadPoolExecutor, parts: Sequence[Part], columns: Columns, threads: int
-) -> Iterator[list[pa.RecordBatch]]:
-    """The rows of each part, in order; so many are decoded at once, and one more waits."""
-    waiting: deque[Future[list[pa.RecordBatch]]] = deque()
-    for part in parts:
-        waiting.append(pool.submit(_rows_of, part, columns))
-        if len(waiting) > threads:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+class _Memory(NamedTuple):
+    """Of a window's n rows."""
+
+    order: NDArray[np.int64]
+    """(n,) what comes where."""
+    place: Int32
+    """(n,) where each goes."""
+    whole: Int32
+    real: Float32
+    label: Float32
+    weight: Float32
 
 
-def _rows_of(part: Part, columns: Columns) -> list[pa.RecordBatch]:
-    found, before = [], 0
-    batches = reader.read(Shard((part.counted.piece,)), columns=columns.read, stretch=part.counted.stretch)
-    for batch in batches:
-        first, last = max(part.first - before, 0), min(part.last - before, batch.num_rows)
+class _Window:
+    """Rows that come in any order, each to its place in the shuffled window; memory is made for the first."""
+
+    def __init__(self, rows: int, columns: Columns, key: Sequence[int]) -> None:
+        self._rows, self._columns, self._key = rows, columns, key
+        self._lock, self._made = Lock(), list[_Memory]()
+        self._carried: dict[int, pa.RecordBatch] = {}
+
+    def _memory(self) -> _Memory:
+        with self._lock:
+            if not self._made:
+                rows, columns = self._rows, self._columns
+                order = np.random.default_rng(self._key).permutation(rows)
+                place = np.empty(rows, np.int32)
+                place[order] = np.arange(rows, dtype=np.int32)
+                whole = np.empty((rows, len(columns.whole)), np.int32)
+                real = np.empty((rows, len(columns.real)), np.float32)
+                weights = np.empty(rows, np.float32), np.ones(rows, np.float32)
+                self._made.append(_Memory(order, place, whole, real, *weights))
+            return self._made[0]
+
+    def put(self, batch: pa.RecordBatch, at: int, source: str) -> None:
+        """The rows from number `at` on. Raises MissingColumnsError, InputError."""
+        memory, columns = self._memory(), self._columns
+        place = memory.place[at : at + batch.num_rows]
+        memory.label[place] = _label(batch, source)
+        if columns.weight is not None:
+            memory.weight[place] = _real(batch, columns.weight)
+        _deal([hashes(batch, name) for name in columns.whole], place, memory.whole)
+        _deal([_real(batch, name) for name in columns.real], place, memory.real)
+        self._carried[at] = batch.select(columns.carried)
+
+    def shuffled(self, sources: tuple[str, ...]) -> _Block:
+        """Once all rows are there."""
+        memory, carried = self._memory(), pa.table({})
+        if self._columns.carried:
+            batches = [self._carried[at] for at in sorted(self._carried)]
+            carried = pa.Table.from_batches(batches).take(memory.order)
+        return _Block(memory.whole, memory.real, memory.label, memory.weight, carried, sources)
+
+
+class Span(NamedTuple):
+    """Rows `first` up to but not `last` of a row group belong into a window from its row `at` on."""
+
+    window: _Window
+    first: int
+    last: int
+    at: int
+
+
+def _fill(part: Part, columns: Columns, spans: Sequence[Span]) -> str:
+    """Puts a part's rows into their windows; its name. Raises MissingColumnsError, InputError."""
+    piece, before = part.counted.piece, 0
+    source = f"{piece.path}, row group {piece.row_group}"
+    for batch in reader.read(Shard((piece,)), columns=columns.read, stretch=part.counted.stretch):
+        for window, first, last, at in spans:
+            begin, end = max(first - before, 0), min(last - before, batch.num_rows)
+            if begin < end:
+                window.put(batch.slice(begin, end - begin), at + before + begin - first, source)
         before += batch.num_rows
-        if first < last:
-            found.append(batch.slice(first, last - first))
         if before >= part.last:
-            break
-    return found
+            return source
+    raise InputError(
+        f"{source}: {part.last - before} rows fewer than were counted: the table's files have changed"
+    )
 
 
-def _ahead(pool: ThreadPoolExecutor, blocks: Iterator[_Block], number: int) -> Iterator[_Block]:
-    """The blocks, `number` of them made before they are asked for."""
-    waiting = deque(pool.submit(next, blocks, None) for _ in range(number + 1))
-    try:
-        while (block := waiting.popleft().result()) is not None:
-            yield block
-            waiting.append(pool.submit(next, blocks, None))
-    finally:
-        for one in waiting:
-            one.cancel()
+def _deal(columns: Sequence[NDArray[Any]], place: NDArray[np.int32], out: NDArray[Any]) -> None:
+    """Rows of n columns (n,), each at its place (n,) in `out` (m, k)."""
+    strip: NDArray[Any] = np.empty((len(columns), STRIP), out.dtype)
+    for begin in range(0, len(place), STRIP):
+        end = min(begin + STRIP, len(place))
+        for own, column in zip(strip, columns, strict=True):
+            own[: end - begin] = column[begin:end]
+        _put_rows(strip[:, : end - begin], place[begin:end], out)
 
 
-def _first(held: deque[pa.RecordBatch], rows: int) -> list[pa.RecordBatch]:
-    """Takes so many rows out of the batches held."""
-    found = []
-    while rows:
-        batch = held.popleft()
-        if batch.num_rows > rows:
-            held.appendleft(batch.slice(rows))
-            batch = batch.slice(0, rows)
-        found.append(batch)
-        rows -= batch.num_rows
-    return found
-
-
-def _taken(sources: deque[tuple[str, int]], rows: int) -> tuple[str, ...]:
-    """The names of where so many rows come from, which are taken off."""
-    names: dict[str, None] = {}
-    while rows:
-        name, number = sources.popleft()
-        if number > rows:
-            sources.appendleft((name, number - rows))
-        names[name] = None
-        rows -= min(number, rows)
-    return tuple(names)
-
-
-class _Turner:
-    """Columns → rows, in memory that is used again for each window."""
-
-    def __init__(self, columns: int, rows: int, kind: type) -> None:
-        self._strip: NDArray[Any] = np.empty((columns, STRIP), kind)
-        self._rows: NDArray[Any] = np.empty((rows, columns), kind)
-
-    def shuffled(self, pieces: Iterable[Sequence[NDArray[Any]]], order: NDArray[np.int64]) -> NDArray[Any]:
-        """(n, k) of the k columns of each piece, the pieces' rows one after the other and then in this order."""
-        at = 0
-        for columns in pieces:
-            rows = len(columns[0]) if columns else 0
-            for begin in range(0, rows, STRIP):
-                end = min(begin + STRIP, rows)
-                for own, column in zip(self._strip, columns, strict=True):
-                    own[: end - begin] = column[begin:end]
-                _transpose(self._strip[:, : end - begin], self._rows[at + begin : at + end])
-            at += rows
-        # Whole rows are moved at random four times as fast as single values.
-        return self._rows[: len(order)].take(order, axis=0)
-
-
-def _block(
-    batches: list[pa.RecordBatch],
-    columns: Columns,
-    turners: tuple[_Turner, _Turner],
-    rng: np.random.Generator,
-    names: tuple[str, ...],
-) -> _Block:
-    """The rows of a window, shuffled. Raises MissingColumnsError, InputError."""
-    rows = sum(batch.num_rows for batch in batches)
-    order = rng.permutation(rows)
-    label = np.concatenate([_label(batch, names) for batch in batches])[order]
-    weight = np.ones(rows, np.float32)
-    if columns.weight is not None:
-        weight = np.concatenate([_real(batch, columns.weight) for batch in batches])[order]
-    whole = turners[0].shuffled(([hashes(batch, name) for name in columns.whole] for batch in batches), order)
-    real = turners[1].shuffled(([_real(batch, name) for name in columns.real] for batch in batches), order)
-    carried = pa.table({})
-    if columns.carried:
-        carried = pa.Table.from_batches([batch.select(columns.carried) for batch in batches]).take(order)
-    return _Block(whole, real, label, weight, carried, names)
-
-
-def _label(batch: pa.RecordBatch, names: tuple[str, ...]) -> Float32:
+def _label(batch: pa.RecordBatch, source: str) -> Float32:
     label = batch.column("label").to_numpy(zero_copy_only=False)  # (floats, where some are null)
     if not ((label == 0) | (label == 1)).all():
-        raise InputError(f"{', '.join(names)}: a label is neither 0 nor 1")
+        raise InputError(f"{source}: a label is neither 0 nor 1")
     return np.asarray(label, np.float32)
 
 
@@ -372,19 +354,30 @@ def _real(batch: pa.RecordBatch, name: str) -> Float32:
 @njit(cache=True, nogil=True)
 def _bounded(bits, known, offset, out):  # type: ignore[no-untyped-def]
     """The bits of numbers; `known`: Arrow's bits of those that are no null, empty where none is."""
+    own = bits[offset : offset + len(out)]  # (indices that are plainly ≥ 0 are quick)
     for i in range(len(out)):
-        x = bits[offset + i]
-        out[i] = x - np.int32((x & np.int32(0x7FFFFFFF)) == np.int32(0x7F800000))
+        out[i] = own[i] - np.int32((own[i] & np.int32(0x7FFFFFFF)) == np.int32(0x7F800000))
     if len(known):
         for i in range(len(out)):
-            at = offset + i
-            out[i] |= np.int32((known[at >> 3] >> np.uint8(at & 7)) & np.uint8(1)) - np.int32(1)
+            at = np.uint64(offset + i)
+            if not known[at >> np.uint64(3)] >> np.uint8(at & np.uint64(7)) & np.uint8(1):
+                out[i] = np.int32(-1)
 
 
 @njit(cache=True, nogil=True)
-def _transpose(source, out):  # type: ignore[no-untyped-def]
-    for begin in range(0, source.shape[1], TILE):
-        end = min(begin + TILE, source.shape[1])
-        for j in range(source.shape[0]):
-            for i in range(begin, end):
-                out[i, j] = source[j, i]
+def _put_rows(columns, place, out):  # type: ignore[no-untyped-def]
+    """Turned in a core's nearest cache first: whole rows are moved at random faster than single values."""
+    k, rows = columns.shape
+    turned = np.empty((TILE, k), out.dtype)
+    for begin in range(0, rows - TILE + 1, TILE):
+        own, to = columns[:, begin : begin + TILE], place[begin : begin + TILE]
+        for j in range(k):
+            for i in range(TILE):
+                turned[i, j] = own[j, i]
+        for i in range(TILE):
+            row = out[to[i]]
+            for j in range(k):
+                row[j] = turned[i, j]
+    for i in range(rows // TILE * TILE, rows):
+        for j in range(k):
+            out[place[i], j] = columns[j, i]

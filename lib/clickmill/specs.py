@@ -224,8 +224,8 @@ class WideDeepSpec(Strict):
     dropout: float = Field(0.0, ge=0, lt=1)
     layer_norm: bool = False
     cross_layers: int = Field(3, ge=1, le=16)
-    cross_rank: int | None = Field(None, ge=1)
-    """Of the cross layers' matrices; full unless given."""
+    cross_rank: int | None = Field(64, ge=1)
+    """Of the cross layers' matrices (m × m), each a product of two where 2 · rank < m; null: full."""
     optimizer: Literal["adagrad", "adam"] = "adagrad"
     """Of the deep part. An embedding's row has one step size for all its numbers; under adam it also has its mean
     gradient, and both change only when the row is used."""

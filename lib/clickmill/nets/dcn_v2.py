@@ -9,13 +9,16 @@ from clickmill.nets.deep import Deep, linear
 
 
 class Crosses(nn.Module):
-    """x ← x₀ ⊙ (W x + b) + x, so many times; W = U V where a rank is given. (b, width) in and out."""
+    """x ← x₀ ⊙ (W x + b) + x, so many times; W = U V where a rank is given and that makes it smaller.
+
+    (b, width) in and out.
+    """
 
     def __init__(self, width: int, layers: int, rank: int | None, generator: torch.Generator | None) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             linear(width, width, generator)
-            if rank is None or rank >= width
+            if rank is None or 2 * rank >= width
             else nn.Sequential(linear(width, rank, generator, bias=False), linear(rank, width, generator))
             for _ in range(layers)
         )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unit.nets.networks import Rows, layout_for, rows_of, spec_of, standard_for
 
 from clickmill.errors import ArtifactError
+from clickmill.nets.dcn_v2 import Crosses
 from clickmill.nets.embedding import Embeddings
 from clickmill.nets.hands import Hands
 from clickmill.nets.net import Net, net_of
@@ -209,3 +210,9 @@ def made_new(seed: int) -> list[Any]:
     spec = spec_of(seed=seed)
     layout = layout_for(spec)
     return list(net_of(spec, layout, standard_for(rows_of(layout, 9)), 0.0).tensors().values())
+
+
+@pytest.mark.parametrize(("width", "rank", "parts"), [(128, 64, 1), (130, 64, 2), (130, None, 1)])
+def test_a_rank_parts_a_matrix_where_that_makes_it_smaller(width: int, rank: int | None, parts: int) -> None:
+    (layer,) = Crosses(width, 1, rank, None).layers
+    assert sum(weight.ndim == 2 for weight in layer.parameters()) == parts
