@@ -77,7 +77,9 @@ class Batch(NamedTuple):
     real: NDArray[np.float32]
     label: NDArray[np.float32]
     weight: NDArray[np.float32]
-    sources: tuple[str, ...] = ("memory",)
+
+    def sources(self, _rows: NDArray[np.int64]) -> tuple[str, ...]:
+        return ("memory",)
 
 
 def main() -> None:

@@ -77,6 +77,16 @@ class Part(NamedTuple):
     last: int
 
 
+class Origin(NamedTuple):
+    """Where rows of a window stood before they were shuffled."""
+
+    places: NDArray[np.int64]
+    starts: tuple[int, ...]
+    """The places at which the rows of each row group begin, rising."""
+    names: tuple[str, ...]
+    """Of those row groups."""
+
+
 class Batch(NamedTuple):
     """b rows, those at the end of a rank's last batch filling it up."""
 
@@ -93,8 +103,12 @@ class Batch(NamedTuple):
     """How many are rows of the table."""
     carried: pa.Table
     """(rows,) of the columns asked for."""
-    sources: tuple[str, ...]
-    """The files and row groups that its rows come from (those of its window)."""
+    origin: Origin
+
+    def sources(self, rows: NDArray[np.int64]) -> tuple[str, ...]:
+        """The files and row groups that these of its rows come from."""
+        found = np.searchsorted(self.origin.starts, self.origin.places[rows], side="right") - 1
+        return tuple(self.origin.names[at] for at in np.unique(found))
 
 
 def counted(pieces: Sequence[Piece], stretch: Stretch | None = None, *, threads: int = 8) -> tuple[Counted, ...]:
@@ -185,7 +199,7 @@ class Loader:
         """The windows of an epoch from the one of number `first` on, each shuffled."""
         own, size = self._own_rows(), self._window
         windows: dict[int, _Window] = {}
-        filling: dict[int, list[Future[str]]] = defaultdict(list)
+        filling: dict[int, list[tuple[int, Future[str]]]] = defaultdict(list)
         parts, begin = deque(self.parts(epoch, skip=first * size)), first * size
         pool = ThreadPoolExecutor(self._threads)
         try:
@@ -201,11 +215,11 @@ class Loader:
                         inside = [part.first + place - begin for place in ends]
                         spans.append(Span(window, inside[0], inside[1], at=ends[0] - one * size))
                     filled = pool.submit(_fill, part, self._columns, spans)
-                    for one in touched:
-                        filling[one].append(filled)
+                    for one, span in zip(touched, spans, strict=True):
+                        filling[one].append((span.at, filled))
                     begin = end
-                sources = tuple(filled.result() for filled in filling.pop(number))
-                yield windows.pop(number).shuffled(sources)
+                names = [(at, filled.result()) for at, filled in filling.pop(number)]
+                yield windows.pop(number).shuffled(names)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -220,7 +234,8 @@ class Loader:
                 np.concatenate((part[start:], np.zeros((self._batch - rows, *part.shape[1:]), part.dtype)))
                 for part in (block.whole, block.real, block.label, block.weight)
             )  # type: ignore[assignment]
-        return Batch(step, *own, rows, block.carried.slice(start, rows), block.sources)
+        places = block.origin.places[start : start + rows]
+        return Batch(step, *own, rows, block.carried.slice(start, rows), block.origin._replace(places=places))
 
 
 class _Block(NamedTuple):
@@ -231,7 +246,7 @@ class _Block(NamedTuple):
     label: Float32
     weight: Float32
     carried: pa.Table
-    sources: tuple[str, ...]
+    origin: Origin
 
     @property
     def rows(self) -> int:
@@ -241,7 +256,8 @@ class _Block(NamedTuple):
     def empty(cls, columns: Columns) -> _Block:
         nothing = np.empty(0, np.float32)
         whole, real = np.empty((0, len(columns.whole)), np.int32), np.empty((0, len(columns.real)), np.float32)
-        return cls(whole, real, nothing, nothing, pa.table({name: [] for name in columns.carried}), ())
+        carried, origin = pa.table({name: [] for name in columns.carried}), Origin(np.empty(0, np.int64), (), ())
+        return cls(whole, real, nothing, nothing, carried, origin)
 
 
 class _Memory(NamedTuple):
@@ -289,13 +305,15 @@ class _Window:
         _deal([_real(batch, name) for name in columns.real], place, memory.real)
         self._carried[at] = batch.select(columns.carried)
 
-    def shuffled(self, sources: tuple[str, ...]) -> _Block:
-        """Once all rows are there."""
+    def shuffled(self, sources: Sequence[tuple[int, str]]) -> _Block:
+        """Once all rows are there; sources: where the rows of each row group begin, and its name."""
         memory, carried = self._memory(), pa.table({})
         if self._columns.carried:
             batches = [self._carried[at] for at in sorted(self._carried)]
             carried = pa.Table.from_batches(batches).take(memory.order)
-        return _Block(memory.whole, memory.real, memory.label, memory.weight, carried, sources)
+        starts, names = zip(*sources, strict=True)
+        origin = Origin(memory.order, starts, names)
+        return _Block(memory.whole, memory.real, memory.label, memory.weight, carried, origin)
 
 
 class Span(NamedTuple):

@@ -88,19 +88,18 @@ def read(
     A column that an older file lacks is null there. Raises MissingColumnsError where no file has it.
     """
     lacking = set(columns)
-    for piece in shard.pieces:
+    for number, piece in enumerate(shard.pieces, start=1):
         for batch, present in _piece(piece, columns, stretch, batch_rows):
             lacking -= present
+            if lacking and number == len(shard.pieces):
+                raise MissingColumnsError(f"{piece.path}: missing columns {sorted(lacking)}")
             if batch.num_rows:
                 yield batch
-    if shard.pieces and lacking:
-        raise MissingColumnsError(f"{shard.pieces[0].path}: missing columns {sorted(lacking)}")
 
 
 def rows_within(piece: Piece, stretch: Stretch) -> int:
     """How many of a row group's rows lie in a stretch of time: as its statistics say, or else by its times."""
-    filesystem, inside = _filesystem(piece.path)
-    with filesystem.open_input_file(inside) as source:
+    with _opened(piece.path) as source:
         group = pq.read_metadata(source).row_group(piece.row_group)
     columns = [group.column(place) for place in range(group.num_columns)]
     told = next((one.statistics for one in columns if one.path_in_schema == "event_time"), None)
@@ -147,8 +146,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 def _piece(
     piece: Piece, columns: Sequence[str], stretch: Stretch | None, batch_rows: int
 ) -> Iterator[tuple[pa.RecordBatch, set[str]]]:
-    filesystem, inside = _filesystem(piece.path)
-    with filesystem.open_input_file(inside) as source:
+    with _opened(piece.path) as source:
         file = pq.ParquetFile(source, pre_buffer=True)
         names = set(file.schema_arrow.names)
         wanted = [column for column in columns if column in names]
@@ -220,13 +218,24 @@ def _refuse_unsupported(path: str, table: DeltaTable) -> None:
 
 
 def _row_groups(path: str, partition: tuple[tuple[str, Any], ...]) -> list[Piece]:
-    filesystem, inside = _filesystem(path)
-    with filesystem.open_input_file(inside) as source:
+    with _opened(path) as source:
         metadata = pq.read_metadata(source)
     return [
         Piece(path, group, metadata.row_group(group).num_rows, partition)
         for group in range(metadata.num_row_groups)
     ]
+
+
+def _opened(path: str) -> pa.NativeFile:
+    """Raises MissingTableError where the file is gone."""
+    filesystem, inside = _filesystem(path)
+    try:
+        return filesystem.open_input_file(inside)
+    except FileNotFoundError:
+        raise MissingTableError(
+            f"{path}: the table's version names this file, and it is gone: vacuumed, or removed by hand. Use a "
+            "later version, or make these days again"
+        ) from None
 
 
 def _filesystem(path: str) -> tuple[pyarrow.fs.FileSystem, str]:

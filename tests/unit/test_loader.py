@@ -16,9 +16,16 @@ import pytest
 from deltalake import WriterProperties, write_deltalake
 
 from clickmill import reader
-from clickmill.errors import InputError, MissingColumnsError, NoRowsError, NotEnoughRowGroupsError
+from clickmill.errors import (
+    InputError,
+    MissingColumnsError,
+    MissingTableError,
+    NoRowsError,
+    NotEnoughRowGroupsError,
+)
 from clickmill.loader import Batch, Columns, Counted, Loader, counted
 from clickmill.models import xgboost as trees
+from clickmill.reader import Shard
 from clickmill.split import Stretch
 
 ROWS, GROUP, BATCH = 10_000, 700, 256
@@ -108,7 +115,19 @@ def test_a_batch_has_the_table_s_values_row_by_row(found: tuple[Counted, ...]) -
         np.testing.assert_array_equal(batch.real[:number, 0], own["n_price"].to_numpy())
         np.testing.assert_array_equal(batch.label[:number], own["label"].to_numpy())
         np.testing.assert_array_equal(batch.weight[:number], own["weight"].to_numpy().astype(np.float32))
-        assert batch.sources
+
+
+def test_a_row_s_file_and_row_group_are_known(found: tuple[Counted, ...]) -> None:
+    held = {}
+    for piece, _, _ in found:
+        batches = reader.read(Shard((piece,)), columns=("event_id",))
+        name = f"{piece.path}, row group {piece.row_group}"
+        held[name] = {one for own in batches for one in own["event_id"].to_pylist()}
+    for batch in loader(found).epoch(3):
+        for row, one in enumerate(ids([batch])):
+            (name,) = batch.sources(np.array([row]))
+            assert one in held[name]
+    assert set(batch.sources(np.arange(batch.rows))) <= held.keys()
 
 
 def test_a_number_too_large_for_a_float_is_the_largest_as_where_it_is_scored(tmp_path: Path) -> None:
@@ -199,8 +218,9 @@ def test_what_cannot_be_loaded_is_refused_by_name(found: tuple[Counted, ...], tm
         loader(())
     with pytest.raises(NotEnoughRowGroupsError, match=f"99 ranks and {len(found)} row groups .*or fewer"):
         loader(found, size=99)
-    with pytest.raises(MissingColumnsError, match="s_shop"):
-        list(Loader(found, Columns(("s_shop",)), batch_rows=BATCH, seed=1).epoch(0))
+    for absent in (Columns(("s_shop",)), Columns(("s_ad",), ("n_shop",)), Columns(("s_ad",), weight="shop")):
+        with pytest.raises(MissingColumnsError, match="shop"):
+            list(Loader(found, absent, batch_rows=BATCH, seed=1).epoch(0))
     wrong = pieces(tmp_path / "label", rows(label=np.full(ROWS, 2, np.int8)))
     with pytest.raises(InputError, match=r"row group \d+.*a label is neither 0 nor 1"):
         list(loader(wrong).epoch(0))
@@ -210,3 +230,10 @@ def test_what_cannot_be_loaded_is_refused_by_name(found: tuple[Counted, ...], tm
     more = [one._replace(rows=one.rows + 1) for one in found]
     with pytest.raises(InputError, match="the table's files have changed"):
         list(loader(more).epoch(0))
+    gone = pieces(tmp_path / "gone", rows())
+    for path in (tmp_path / "gone").rglob("*.parquet"):
+        path.unlink()
+    with pytest.raises(MissingTableError, match=r"parquet: the table's version names this file.*vacuumed"):
+        list(loader(gone).epoch(0))
+    with pytest.raises(MissingTableError, match="vacuumed"):
+        reader.plan(str(tmp_path / "gone"), version=0, shards=1)

@@ -23,7 +23,9 @@ class Rows(NamedTuple):
     real: NDArray[np.float32]
     label: NDArray[np.float32]
     weight: NDArray[np.float32]
-    sources: tuple[str, ...] = ("part-0.parquet, row group 1",)
+
+    def sources(self, rows: NDArray[np.int64]) -> tuple[str, ...]:
+        return tuple(f"part-0.parquet, row group {row}" for row in rows)
 
     def cut(self, first: int, last: int) -> Rows:
         return Rows(*(part[first:last] for part in self[:4]))

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from clickmill.errors import ConfigError
 from clickmill.loader import Counted
 from clickmill.reader import Piece
 from clickmill.specs import WideDeepSpec
 from clickmill.split import Stretch
-from clickmill.train.wide_deep.warm import newest
+from clickmill.train.wide_deep import driver
+from clickmill.train.wide_deep.warm import Start, newest
 
 TRAIN = Stretch(datetime(2026, 1, 1), datetime(2026, 1, 5))
 PIECES = tuple(
@@ -19,6 +21,33 @@ PIECES = tuple(
     for day in (1, 2, 3, 4)
     for number in range(10)
 )
+
+
+def test_of_few_older_row_groups_one_is_seen() -> None:
+    few = [one for one in PIECES if one.piece.path.endswith(("/0.parquet", "4/1.parquet"))]
+    assert [len(newest(few, TRAIN, WideDeepSpec(replay=share))) for share in (0.0, 0.01, 0.34, 1.0)] == [
+        2,
+        3,
+        4,
+        5,
+    ]
+
+
+def test_a_champion_that_lies_otherwise_is_not_gone_on_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    def laid(_where: str, _spec: Any, _cfg: Any, _audit: Any, start: Start | None) -> str:
+        if start is not None and start.model is not None:
+            raise ConfigError("it has other bits")
+        return "as the audit saw it"
+
+    monkeypatch.setattr(driver, "_layout", laid)
+    model: Any = object()
+    other = Start(model, {"reason": None})
+    nothing: Any = None
+    start, _ = driver._fitting("models.deep", WideDeepSpec(warm_start="champion"), nothing, (), other)
+    assert start is not None
+    assert (start.model, start.line) == (None, "starts from the base rate: it has other bits")
+    with pytest.raises(ConfigError, match="other bits"):
+        driver._fitting("models.deep", WideDeepSpec(warm_start="deep-1"), nothing, (), other)
 
 
 def seen(**spec: Any) -> list[str]:

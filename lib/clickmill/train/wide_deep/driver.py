@@ -29,7 +29,7 @@ from clickmill.train.wide_deep.bits import bits_of
 from clickmill.train.wide_deep.launch import launch
 from clickmill.train.wide_deep.memory import require_memory
 from clickmill.train.wide_deep.task import NETWORK, RESULT, Task
-from clickmill.train.wide_deep.warm import Start, newest, start_of
+from clickmill.train.wide_deep.warm import CHAMPION, Start, anew, newest, start_of
 
 FOLDER = ".checkpoints"
 """Of the artifacts' root: tasks, checkpoints and results of trainings that are not kept yet."""
@@ -110,6 +110,8 @@ def planned(tables: Tables, cfg: Config, *, name: str, ds: date, stretches: Stre
     assert isinstance(spec, WideDeepSpec)
     _require(tables, spec)
     start = start_of(tables, spec, name=name, ds=ds, train=stretches.train)
+    audit = tables.rows_if_any("feature_audit", days=stretches.train.days)
+    start, layout = _fitting(where, spec, cfg, audit, start)
     training, validation = _rows(tables, cfg, stretches)
     if start is not None and start.model is not None:
         training, spec = newest(training, stretches.train, spec), spec.model_copy(update={"epochs": 1})
@@ -117,11 +119,9 @@ def planned(tables: Tables, cfg: Config, *, name: str, ds: date, stretches: Stre
         raise NoRowsError(f"{where}: the training stretch has no rows")
     if spec.ranks > len(training):
         raise NotEnoughRowGroupsError(
-            f"{where}: {spec.ranks} ranks and {len(training)} row groups in sample's train time; set ranks to "
+            f"{where}: {spec.ranks} ranks and {len(training)} row groups of sample to train on; set ranks to "
             f"{len(training)} or fewer"
         )
-    audit = tables.rows_if_any("feature_audit", days=stretches.train.days)
-    layout = _layout(where, spec, cfg, audit, start)
     require_memory(where, spec, layout, here=_here(tables, spec))
     place = _place(tables, cfg, name, ds, stretches, layout, start)
     task = Task(spec, layout, training, validation, str(place))
@@ -156,6 +156,19 @@ def _rows(tables: Tables, cfg: Config, stretches: Stretches) -> tuple[tuple[Coun
     (training,) = tables.shards("sample", days=stretches.train.days, where=sampled, number=1)
     (validation,) = tables.shards("features", days=stretches.validation.days, number=1)
     return counted(training.pieces, stretches.train), counted(validation.pieces, stretches.validation)
+
+
+def _fitting(
+    where: str, spec: WideDeepSpec, cfg: Config, audit: Sequence[Mapping[str, Any]], start: Start | None
+) -> tuple[Start | None, Layout]:
+    """A champion that lies otherwise is not gone on from."""
+    try:
+        return start, _layout(where, spec, cfg, audit, start)
+    except ConfigError as error:
+        if start is None or start.model is None or spec.warm_start != CHAMPION:
+            raise
+        start = anew(str(error))
+        return start, _layout(where, spec, cfg, audit, start)
 
 
 def _layout(

@@ -40,8 +40,7 @@ class Rows(Protocol):
     def label(self) -> NDArray[np.float32]: ...
     @property
     def weight(self) -> NDArray[np.float32]: ...
-    @property
-    def sources(self) -> tuple[str, ...]: ...
+    def sources(self, rows: NDArray[np.int64]) -> tuple[str, ...]: ...
 
 
 class Stepped(NamedTuple):
@@ -67,8 +66,8 @@ class _Deep(NamedTuple):
     """(b, width) of the deep part's input."""
     margins: Tensor
     """(b,)."""
-    loss: Tensor
-    """Σ w·loss, of this rank alone also when `flat` has been summed."""
+    losses: Tensor
+    """(b,) of each row."""
 
 
 class Learner:
@@ -121,7 +120,7 @@ class Learner:
             self._team.sum(own.flat)
         seen = Stepped(*own.flat[-SUMS:].tolist())
         if not np.isfinite(seen.loss_sum):
-            raise self._not_finite(inputs.x, own, batch, step)
+            raise self._not_finite(inputs.x, wide, weight * own.losses, batch, step)
         found = [self._summed(sums(index, own.x)) for sums, index in zip(self._sums, inputs.found, strict=True)]
         found += [] if wide is None else [self._summed(self._wide_sums(wide[1], own.margins))]
         if seen.weight_sum:
@@ -189,7 +188,7 @@ class Learner:
             # (handed `by_margin` itself, torch would import all of sympy: seconds in every process)
             of_x, *of_dense = torch.autograd.grad(deep @ by_margin, [x, *self._dense])
             flat = torch.cat([*(one.reshape(-1) for one in of_dense), sums])
-        return _Deep(flat, of_x.contiguous(), by_margin, sums[0])
+        return _Deep(flat, of_x.contiguous(), by_margin, losses)
 
     def _summed(self, own: Summed) -> Summed:
         with self._timed("communicate"):
@@ -238,14 +237,17 @@ class Learner:
             key = np.random.SeedSequence([self._spec.seed, self._team.rank, step]).generate_state(1, np.uint64)
             self._generator.manual_seed(int(key[0]) >> 1)
 
-    def _not_finite(self, x: Tensor, own: _Deep, batch: Rows, step: int) -> Exception:
+    def _not_finite(self, x: Tensor, wide: Any, losses: Tensor, batch: Rows, step: int) -> Exception:
         where = f"wide_deep: step {step}"
-        if own.loss.isfinite():
+        if losses.sum().isfinite():
             return BrokenTeamError(f"{where}: the loss of another rank is not finite")
-        found = ", ".join(f"{name} {largest:.3g}" for name, largest in self._activations(x).items())
+        bad = np.flatnonzero(~losses.isfinite().cpu().numpy())
+        largest = self._activations(x) | ({} if wide is None else {"wide": float(wide[0].abs().max())})
+        found = ", ".join(f"{name} {value:.3g}" for name, value in largest.items())
         return NonFiniteLossError(
-            f"{where}: the loss is not finite on rank {self._team.rank}, in rows of {'; '.join(batch.sources)}. "
-            f"Largest activations: {found}. Try a lower learning_rate, or clip_norm"
+            f"{where}: the loss is not finite on rank {self._team.rank}, in {len(bad)} of {len(losses)} rows, "
+            f"of {'; '.join(batch.sources(bad))}. Largest activations: {found}. Try a lower learning_rate, or "
+            "clip_norm"
         )
 
     def _activations(self, x: Tensor) -> dict[str, float]:

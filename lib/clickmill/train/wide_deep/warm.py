@@ -20,6 +20,7 @@ from clickmill.tables import Tables
 from clickmill.train.earlier import earlier, require_earlier
 
 CHAMPION = "champion"
+ROUNDING = 1e-9
 
 
 class Start(NamedTuple):
@@ -58,21 +59,24 @@ def start_of(tables: Tables, spec: WideDeepSpec, *, name: str, ds: date, train: 
     day = ds - timedelta(days=1)
     holder = champion(tables, day)
     if holder is None:
-        return _from_nothing(f"there is no champion as of {day}")
+        return anew(f"there is no champion as of {day}")
     if holder.name != name:
-        return _from_nothing(f"the champion as of {day}, {holder.model_id}, is no {name}")
+        return anew(f"the champion as of {day}, {holder.model_id}, is no {name}")
     try:
         return _from(_fitting(artifact.load(holder.artifact), spec, train), holder.digest)
     except ConfigError as error:
-        return _from_nothing(str(error))
+        return anew(str(error))
 
 
 def newest(pieces: Sequence[Counted], train: Stretch, spec: WideDeepSpec) -> tuple[Counted, ...]:
-    """The row groups of train time's last day, and `replay` of those before it, drawn by the spec's seed."""
+    """The row groups of train time's last day, and of those before it, drawn by the spec's seed, as many as hold
+    `replay` of their rows, the last one whole."""
     last = str(train.days[-1])
     new = [one for one in pieces if _day(one) == last]
     old = [one for one in pieces if _day(one) != last]
-    drawn = np.random.default_rng([spec.seed, len(old)]).permutation(len(old))[: round(spec.replay * len(old))]
+    drawn = np.random.default_rng([spec.seed, len(old)]).permutation(len(old))
+    before = np.cumsum([0, *(old[at].rows for at in drawn)])[:-1]
+    drawn = drawn[before < spec.replay * sum(one.rows for one in old) * (1 - ROUNDING)]
     return (*(old[at] for at in sorted(drawn)), *new)
 
 
@@ -97,5 +101,5 @@ def _from(model: WideDeepModel, digest: str) -> Start:
     return Start(model, {"model_id": model.card.model_id, "digest": digest, "reason": None})
 
 
-def _from_nothing(reason: str) -> Start:
+def anew(reason: str) -> Start:
     return Start(None, {"model_id": None, "digest": None, "reason": reason})
