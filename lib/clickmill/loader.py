@@ -16,7 +16,7 @@ is filled with rows of weight 0.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
@@ -35,6 +35,7 @@ from clickmill.split import Stretch
 
 Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
+Empty = Callable[..., NDArray[Any]]
 
 WINDOW_ROWS = 131_072
 STRIP, TILE = 2048, 32
@@ -123,13 +124,23 @@ def counted(pieces: Sequence[Piece], stretch: Stretch | None = None, *, threads:
         return tuple(Counted(piece, stretch, rows) for piece, rows in zip(pieces, found, strict=True) if rows)
 
 
+def pinned(shape: int | tuple[int, int], kind: type) -> NDArray[Any]:
+    """Memory that a GPU copies from by itself."""
+    import torch
+
+    own = torch.from_numpy(np.empty(0, kind)).dtype
+    array: NDArray[Any] = torch.empty(shape, dtype=own, pin_memory=True).numpy()
+    return array
+
+
 class Loader:
     """One rank's batches.
 
     pieces: the same on all ranks (`counted`). batch_rows: of each rank's batches. window_rows: rows that are
     shuffled together, rounded up to whole batches. threads: that decode row groups. ahead: windows made before
-    they are asked for. A rank holds about 2 + `ahead` windows, and 65,536 decoded rows a thread. Raises
-    NoRowsError where there are no rows, NotEnoughRowGroupsError where there are more ranks than row groups.
+    they are asked for. empty: makes the memory of batches, (shape, type) → array, such as `pinned`. A rank holds
+    about 2 + `ahead` windows, and 65,536 decoded rows a thread. Raises NoRowsError where there are no rows,
+    NotEnoughRowGroupsError where there are more ranks than row groups.
     """
 
     def __init__(
@@ -144,6 +155,7 @@ class Loader:
         window_rows: int = WINDOW_ROWS,
         threads: int = 1,
         ahead: int = 1,
+        empty: Empty = np.empty,
     ) -> None:
         if not pieces:
             raise NoRowsError("loader: the pinned version has no rows in these days and this stretch of time")
@@ -155,7 +167,7 @@ class Loader:
         self._pieces, self._columns = tuple(pieces), columns
         self._batch, self._seed, self._rank, self._size = batch_rows, seed, rank, size
         self._window = -(-window_rows // batch_rows) * batch_rows
-        self._threads, self._ahead = threads, ahead
+        self._threads, self._ahead, self._empty = threads, ahead, empty
         self.rows = sum(one.rows for one in pieces)
         """Of all ranks in an epoch."""
         self.steps = -(-self._bound(1) // batch_rows)
@@ -210,7 +222,8 @@ class Loader:
                     touched, spans = range(begin // size, -(-end // size)), []
                     for one in touched:
                         key = (self._seed, epoch, 1, self._rank, one)
-                        window = windows.setdefault(one, _Window(min(size, own - one * size), self._columns, key))
+                        window = _Window(min(size, own - one * size), self._columns, key, self._empty)
+                        window = windows.setdefault(one, window)
                         ends = (max(begin, one * size), min(end, (one + 1) * size))
                         inside = [part.first + place - begin for place in ends]
                         spans.append(Span(window, inside[0], inside[1], at=ends[0] - one * size))
@@ -276,8 +289,8 @@ class _Memory(NamedTuple):
 class _Window:
     """Rows that come in any order, each to its place in the shuffled window; memory is made for the first."""
 
-    def __init__(self, rows: int, columns: Columns, key: Sequence[int]) -> None:
-        self._rows, self._columns, self._key = rows, columns, key
+    def __init__(self, rows: int, columns: Columns, key: Sequence[int], empty: Empty) -> None:
+        self._rows, self._columns, self._key, self._empty = rows, columns, key, empty
         self._lock, self._made = Lock(), list[_Memory]()
         self._carried: dict[int, pa.RecordBatch] = {}
 
@@ -288,10 +301,11 @@ class _Window:
                 order = np.random.default_rng(self._key).permutation(rows)
                 place = np.empty(rows, np.int32)
                 place[order] = np.arange(rows, dtype=np.int32)
-                whole = np.empty((rows, len(columns.whole)), np.int32)
-                real = np.empty((rows, len(columns.real)), np.float32)
-                weights = np.empty(rows, np.float32), np.ones(rows, np.float32)
-                self._made.append(_Memory(order, place, whole, real, *weights))
+                whole = self._empty((rows, len(columns.whole)), np.int32)
+                real = self._empty((rows, len(columns.real)), np.float32)
+                label, weight = self._empty(rows, np.float32), self._empty(rows, np.float32)
+                weight.fill(1)
+                self._made.append(_Memory(order, place, whole, real, label, weight))
             return self._made[0]
 
     def put(self, batch: pa.RecordBatch, at: int, source: str) -> None:

@@ -117,6 +117,19 @@ def test_a_batch_has_the_table_s_values_row_by_row(found: tuple[Counted, ...]) -
         np.testing.assert_array_equal(batch.weight[:number], own["weight"].to_numpy().astype(np.float32))
 
 
+def test_batches_lie_in_the_memory_that_was_asked_for(found: tuple[Counted, ...]) -> None:
+    made: list[Any] = []
+
+    def empty(shape: Any, kind: type) -> Any:
+        made.append(np.empty(shape, kind))
+        return made[-1]
+
+    one, plain = next(loader(found, empty=empty).epoch(0)), next(loader(found).epoch(0))
+    for part, other in zip(one[1:5], plain[1:5], strict=True):
+        assert any(np.shares_memory(part, own) for own in made)
+        np.testing.assert_array_equal(part, other)
+
+
 def test_a_row_s_file_and_row_group_are_known(found: tuple[Counted, ...]) -> None:
     held = {}
     for piece, _, _ in found:

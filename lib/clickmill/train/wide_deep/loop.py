@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clickmill.errors import NoRowsError, PreflightError
-from clickmill.loader import Batch, Columns, Loader
+from clickmill.loader import Batch, Columns, Loader, pinned
 from clickmill.nets.net import net_of
 from clickmill.nets.standard import standard_of
 from clickmill.train import watch
@@ -116,6 +116,7 @@ class _Training:
             seed=spec.seed,
             rank=team.rank,
             size=team.size,
+            empty=np.empty if device == "cpu" else pinned,
         )
         if state is None:
             self._tell("looks over the training rows")
