@@ -190,9 +190,55 @@ def test_the_policy_is_asked_with_what_the_operator_raised(played):
     from click_tasks.outcome import ByExitCode, JobFailed
 
     for code, action in ((1, "default"), (2, "fail"), (3, "fail"), (137, "default")):
-        raised = JobFailed(f"ingest: words (exit code: {code}, told)")
+        raised = JobFailed("ingest: words", code=code)
         assert ByExitCode().evaluate(raised, 1, 3).action is RetryAction(action)
     assert ByExitCode().evaluate(KeyError("x"), 1, 3).action is RetryAction.DEFAULT
+
+
+@pytest.mark.parametrize("code", [1, 3])
+@pytest.mark.parametrize(
+    "words", ["worker 1 failed, SystemExit: 2", "Cannot execute: a. Error code is: 2.", "(exit code: 2"]
+)
+def test_the_verdicts_own_code_counts_whatever_codes_its_message_tells(played, code, words):
+    from airflow.sdk.exceptions import AirflowException
+    from click_tasks.outcome import JobFailed, exit_code, told
+
+    result = played.script.parent / "result.json"
+    result.write_text(json.dumps(error("RankError", words, code=code)), encoding="utf-8")
+    with pytest.raises(JobFailed, match="RankError") as raised, told("train", str(result)):
+        raise AirflowException(f"Cannot execute: spark-submit. Error code is: {code}.")
+    assert exit_code(raised.value) == code
+
+
+def test_the_platforms_code_is_where_the_platform_tells_it(played):
+    """Of spark-submit before the output's last lines, of Databricks at the end of the trace."""
+    from airflow.sdk.exceptions import AirflowException
+    from click_tasks.outcome import exit_code
+
+    spark = "Cannot execute: spark-submit --conf a.b=c ingest.py. Error code is: 143.\nINFO SystemExit: 2"
+    assert exit_code(AirflowException(spark)) == 143
+    trace = "with the errors [{'error': 'RankError: a worker had SystemExit: 2\\n...\\nSystemExit: 3'}]"
+    assert exit_code(AirflowException(trace)) == 3
+    assert exit_code(AirflowException("no code at all")) == 1
+
+
+@pytest.mark.parametrize("torn", ['{"exit_code": 1, "err', "[1]", "7", '"\\ud8'])
+def test_a_result_file_that_is_torn_counts_as_none_and_the_log_says_so(played, torn, caplog):
+    from airflow.sdk.exceptions import AirflowException
+    from click_tasks.outcome import JobFailed, exit_code, told
+
+    result = played.script.parent / "result.json"
+    result.write_text(torn, encoding="utf-8")
+    with pytest.raises(JobFailed, match="Cannot execute") as raised, told("ingest", str(result)):
+        raise AirflowException("Cannot execute: spark-submit. Error code is: 3.")
+    assert exit_code(raised.value) == 3
+    assert f"{result} holds no" in caplog.text
+
+
+def test_a_torn_verdict_is_retried_by_the_platforms_code(played):
+    played.ends(ingest={"torn": True, "exit_code": 3})
+    assert run_day().state == "failed"
+    assert jobs(played) == ["ingest"]
 
 
 def test_a_connection_that_is_missing_is_an_error_and_not_a_job_on_yarn(played, monkeypatch):

@@ -7,6 +7,7 @@ refused. What counts is the verdict in a job's --result-file; without one, the e
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,14 +23,21 @@ MEANING = {
     USAGE: "wrong usage, config or environment: a retry cannot help",
     INPUT: "the input is wrong: a retry cannot help",
 }
-_SAID = re.compile(r"(?:Error code is|SystemExit|\(exit code): (\d+)")
-"""In spark-submit's error as its hook words it, in Databricks' of a Python task, and in JobFailed's."""
+_OF_SPARK = re.compile(r"Cannot execute: .*?\. Error code is: (\d+)", re.DOTALL)
+"""How spark-submit's error begins, as its hook words it; the last lines of Spark's output follow."""
+_OF_PYTHON = re.compile(r"SystemExit: (\d+)")
+"""In Databricks' error of a Python task, whose trace ends with it."""
 
+log = logging.getLogger(__name__)
 Verdict = dict[str, Any]
 
 
 class JobFailed(AirflowException):
     """A job ended with an exit code other than 0 and 4; the message holds the job's own error."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class NotPromoted(AirflowSkipException):
@@ -47,18 +55,30 @@ class ByExitCode(RetryPolicy):
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit code that an error's words tell; 1 where they tell none."""
-    found = _SAID.search(str(error))
-    return int(found[1]) if found else FAILED
+    """A failed job's exit code; of a platform's error the one that its words tell, 1 where they tell none."""
+    if isinstance(error, JobFailed):
+        return error.code
+    words = str(error)
+    if of_spark := _OF_SPARK.match(words):
+        return int(of_spark[1])
+    of_python = _OF_PYTHON.findall(words)
+    return int(of_python[-1]) if of_python else FAILED
 
 
 def verdict_in(result_file: str | None) -> Verdict | None:
-    """What a job left in its result file; None where it left nothing (killed before its end, or never started)."""
+    """What a job left in its result file; None where nothing whole is there (killed, or never started)."""
     try:
         text = Path(result_file).read_text(encoding="utf-8") if result_file else ""
+        verdict = json.loads(text) if text.strip() else None
     except OSError:
         return None
-    return json.loads(text) if text.strip() else None
+    except ValueError as error:
+        log.warning("%s holds no whole verdict and is passed over: %s", result_file, error)
+        return None
+    if verdict is not None and not isinstance(verdict, dict):
+        log.warning("%s holds no verdict and is passed over: %.80s", result_file, text)
+        return None
+    return verdict
 
 
 def forget(result_file: str | None) -> None:
@@ -82,4 +102,5 @@ def told(job: str, result_file: str | None) -> Iterator[None]:
         if code == REFUSED:
             raise NotPromoted(f"not promoted: {own['message'] if own else 'the gate refused'}") from None
         words = f"{own['name']}: {own['message']}" if own else str(error)
-        raise JobFailed(f"{job}: {words} (exit code: {code}, {MEANING.get(code, MEANING[FAILED])})") from None
+        meaning = MEANING.get(code, MEANING[FAILED])
+        raise JobFailed(f"{job}: {words} (exit code: {code}, {meaning})", code=code) from None
