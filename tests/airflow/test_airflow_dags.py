@@ -92,23 +92,62 @@ def test_on_databricks_the_same_tasks_need_no_spark():
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("PLATFORM", "yarn", "'yarn': write one of local, databricks"),
-        ("MODELS", "lr", "'lr': write NAME:KIND"),
-        ("END", "tomorrow", "'tomorrow': write a day, YYYY-MM-DD"),
-        ("SETS", "'a=1", "write a list as in a shell"),
-        ("DATABRICKS", "[1]", "write a JSON object"),
-        ("RETRIES", "some", "write a whole number"),
-        ("SPARK_CONF", "spark.x", "write KEY=VALUE"),
+        ("PLATFORM", "yarn", "='yarn': write one of local, databricks"),
+        ("CONF", "", "='': write config files, 1 at least"),
+        ("CONF", "a.yaml ''", ": '': write config files"),
+        ("SETS", "'a=1", '="\'a=1": write a list as in a shell'),
+        ("SETS", "a", ": 'a': write SECTION.KEY=VALUE"),
+        ("RETRAIN_SETS", "a=1 =2", ": '=2': write SECTION.KEY=VALUE"),
+        ("MODELS", "", "='': write NAME:KIND"),
+        ("MODELS", "lr", ": 'lr': write NAME:KIND"),
+        ("MODELS", "lr:foo", ": 'lr:foo': write NAME:KIND, where KIND is one of logreg, "),
+        ("MODELS", "lr:logreg lr:xgboost", ": 'lr' is there 2 times: write each name once"),
+        ("SIMULATE", "7", "='7': write one of 0, 1"),
+        ("START", "2026-1-1", "='2026-1-1': write a day, YYYY-MM-DD"),
+        ("END", "tomorrow", "='tomorrow': write a day from CLICKMILL_START=2026-01-01 on, or nothing"),
+        ("END", "2025-12-31", "='2025-12-31': write a day from CLICKMILL_START=2026-01-01 on, or nothing"),
+        ("POOL", "", "='': write a pool's name"),
+        ("RETRIES", "some", "='some': write a whole number from 0 to 100"),
+        ("RETRIES", "-1", "='-1': write a whole number from 0 to 100"),
+        ("RETRY_SECONDS", "inf", "='inf': write a number from 0 to 86400"),
+        ("TIMEOUT_MINUTES", "-5", "='-5': write a number from 0.1 to 100000"),
+        ("TIMEOUT_MINUTES", "nan", "='nan': write a number from 0.1 to 100000"),
+        ("JOBS", " ", "=' ': write a folder"),
+        ("SPARK_SUBMIT", "", "='': write a program"),
+        ("SPARK_CONF", "spark.x", ": 'spark.x': write KEY=VALUE"),
+        ("SPARK_CONF", "x=1", ": 'x=1': write KEY=VALUE, where KEY begins with spark."),
+        ("DRIVER_MEMORY", "3 GB", "='3 GB': write a heap's size"),
+        ("RESULTS", "results", "='results': write an absolute path, or nothing"),
+        ("DATABRICKS", "[1]", "='[1]': write a JSON object"),
     ],
 )
-def test_a_wrong_setting_is_named(monkeypatch, name, value, said):
+def test_a_wrong_setting_is_named_with_what_was_found_and_what_is_allowed(monkeypatch, name, value, said):
     monkeypatch.syspath_prepend(INCLUDE)
     from click_tasks.settings import Settings
 
     monkeypatch.setenv(f"CLICKMILL_{name}", value)
-    with pytest.raises(ValueError, match=f"CLICKMILL_{name}") as raised:
+    with pytest.raises(ValueError, match=f"^CLICKMILL_{name}") as raised:
         Settings.from_env()
-    assert said in str(raised.value)
+    assert f"CLICKMILL_{name}{said}" in str(raised.value)
+
+
+def test_a_wrong_setting_is_an_import_error_of_both_dags(monkeypatch):
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.syspath_prepend(INCLUDE)
+    monkeypatch.setenv("CLICKMILL_RETRIES", "-1")
+    bag = DagBag(str(DAGS))
+    assert sorted(Path(path).name for path in bag.import_errors) == sorted(path.name for path in DAGS.glob("*.py"))
+    assert all("CLICKMILL_RETRIES='-1'" in error for error in bag.import_errors.values())
+
+
+def test_there_is_a_job_that_trains_each_kind_of_model(monkeypatch):
+    monkeypatch.syspath_prepend(INCLUDE)
+    from click_tasks.settings import KINDS
+
+    assert sorted(f"train_{kind}" for kind in KINDS) == sorted(
+        path.stem for path in (ROOT / "jobs").glob("train_*.py")
+    )
 
 
 def test_nothing_of_clickmill_is_imported_and_the_dag_files_import_only_airflow_and_their_helpers():

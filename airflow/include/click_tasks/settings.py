@@ -12,11 +12,15 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 PLATFORMS = ("local", "databricks")
+KINDS = ("logreg", "trees_logreg", "wide_deep", "xgboost")
+"""Kinds of models: for each there is a job train_KIND."""
 LOOKING_BACK = ("xgboost", "trees_logreg")
 """Kinds of models that read `encodings`."""
 _CHECKOUT = Path(__file__).resolve().parents[3]
@@ -64,29 +68,35 @@ class Settings:
     @classmethod
     def from_env(cls) -> Settings:
         """Raises ValueError, naming the variable, for what is not as it should be."""
-        platform = _get("PLATFORM", "local")
-        if platform not in PLATFORMS:
-            raise ValueError(f"CLICKMILL_PLATFORM={platform!r}: write one of {', '.join(PLATFORMS)}")
-        home = os.environ.get("AIRFLOW_HOME", str(Path.home() / "airflow"))
+        platform = _one_of("PLATFORM", "local", {name: name for name in PLATFORMS})
+        home = Path(os.environ.get("AIRFLOW_HOME", Path.home() / "airflow")).absolute()
+        start = _read("START", "2026-01-01", date.fromisoformat, "a day, YYYY-MM-DD")
         return cls(
             platform=platform,
-            conf=_words("CONF", "datasets/simulated.yaml"),
-            sets=_words("SETS", ""),
-            models=tuple(_model(text) for text in _words("MODELS", "lr:logreg lr_nocross:logreg")),
-            simulate=_read("SIMULATE", "0", lambda text: bool(int(text)), "0 or 1"),
-            retrain_sets=_words("RETRAIN_SETS", "split.validation=6h split.test=6h"),
-            start=_read("START", "2026-01-01", date.fromisoformat, "a day, YYYY-MM-DD"),
-            end=_read("END", "", _day_or_none, "a day, YYYY-MM-DD, or nothing"),
-            pool=_get("POOL", "clickmill"),
-            retries=_read("RETRIES", "2", int, "a whole number"),
-            retry_seconds=_read("RETRY_SECONDS", "60", float, "a number"),
-            timeout_minutes=_read("TIMEOUT_MINUTES", "120", float, "a number"),
-            alert=_get("ALERT", "") or None,
-            jobs=_get("JOBS", str(_CHECKOUT / "jobs")),
-            spark_submit=_get("SPARK_SUBMIT", str(_CHECKOUT / "airflow" / "bin" / "spark-submit")),
-            spark_conf=dict(_pair(text) for text in _words("SPARK_CONF", "")),
-            driver_memory=_get("DRIVER_MEMORY", "3g"),
-            results=_get("RESULTS", f"{home}/results" if platform == "local" else "") or None,
+            conf=_list("CONF", "datasets/simulated.yaml", _some, "config files", least=1),
+            sets=_list("SETS", "", _item, "SECTION.KEY=VALUE"),
+            models=_models("lr:logreg lr_nocross:logreg"),
+            simulate=_one_of("SIMULATE", "0", {"0": False, "1": True}),
+            retrain_sets=_list("RETRAIN_SETS", "split.validation=6h split.test=6h", _item, "SECTION.KEY=VALUE"),
+            start=start,
+            end=_read("END", "", partial(_day_from, start), f"a day from CLICKMILL_START={start} on, or nothing"),
+            pool=_read("POOL", "clickmill", _some, "a pool's name"),
+            retries=_number("RETRIES", "2", int, 0, 100),
+            retry_seconds=_number("RETRY_SECONDS", "60", float, 0, 86_400),
+            timeout_minutes=_number("TIMEOUT_MINUTES", "120", float, 0.1, 100_000),
+            alert=_get("ALERT", "").strip() or None,
+            jobs=_read("JOBS", str(_CHECKOUT / "jobs"), _some, "a folder"),
+            spark_submit=_read(
+                "SPARK_SUBMIT", str(_CHECKOUT / "airflow" / "bin" / "spark-submit"), _some, "a program"
+            ),
+            spark_conf=dict(_list("SPARK_CONF", "", _pair, "KEY=VALUE, where KEY begins with spark.")),
+            driver_memory=_read("DRIVER_MEMORY", "3g", _memory, "a heap's size, such as 3g or 3500m"),
+            results=_read(
+                "RESULTS",
+                f"{home}/results" if platform == "local" else "",
+                _folder,
+                "an absolute path, or nothing",
+            ),
             databricks=_read("DATABRICKS", "{}", _object, "a JSON object"),
         )
 
@@ -108,26 +118,93 @@ def _read(name: str, default: str, read: Callable[[str], T], allowed: str) -> T:
         raise ValueError(f"CLICKMILL_{name}={text!r}: write {allowed}") from None
 
 
-def _words(name: str, default: str) -> tuple[str, ...]:
-    return _read(name, default, lambda text: tuple(shlex.split(text)), "a list as in a shell, its quotes closed")
+def _one_of(name: str, default: str, meaning: Mapping[str, T]) -> T:
+    text = _get(name, default)
+    if text not in meaning:
+        raise ValueError(f"CLICKMILL_{name}={text!r}: write one of {', '.join(meaning)}")
+    return meaning[text]
+
+
+def _number(name: str, default: str, kind: Callable[[str], N], least: float, most: float) -> N:
+    def read(text: str) -> N:
+        found = kind(text)
+        if not least <= found <= most:  # (nor is nan)
+            raise ValueError(text)
+        return found
+
+    noun = "a whole number" if kind is int else "a number"
+    return _read(name, default, read, f"{noun} from {least:g} to {most:g}")
+
+
+def _list(name: str, default: str, read: Callable[[str], T], allowed: str, *, least: int = 0) -> tuple[T, ...]:
+    """What `read` makes of each part. allowed: what a part may be. least: so many parts must be there."""
+    parts = _read(name, default, shlex.split, "a list as in a shell, its quotes closed")
+    if len(parts) < least:
+        raise ValueError(f"CLICKMILL_{name}={_get(name, default)!r}: write {allowed}, {least} at least")
+    found = []
+    for part in parts:
+        try:
+            found.append(read(part))
+        except ValueError:
+            raise ValueError(f"CLICKMILL_{name}: {part!r}: write {allowed}") from None
+    return tuple(found)
+
+
+def _models(default: str) -> tuple[Model, ...]:
+    models = _list("MODELS", default, _model, f"NAME:KIND, where KIND is one of {', '.join(KINDS)}", least=1)
+    names = [model.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"CLICKMILL_MODELS: {name!r} is there {names.count(name)} times: write each name once"
+            )
+    return models
 
 
 def _model(text: str) -> Model:
-    found = re.fullmatch(r"(\w+):([a-z_]+)", text)
-    if not found:
-        raise ValueError(f"CLICKMILL_MODELS: {text!r}: write NAME:KIND, such as lr:logreg")
-    return Model(*found.groups())
+    found = re.fullmatch(r"(\w+):(\w+)", text)
+    if not found or found[2] not in KINDS:
+        raise ValueError(text)
+    return Model(found[1], found[2])
+
+
+def _some(text: str) -> str:
+    if not text.strip():
+        raise ValueError(text)
+    return text
+
+
+def _item(text: str) -> str:
+    if text.find("=") < 1:
+        raise ValueError(text)
+    return text
 
 
 def _pair(text: str) -> tuple[str, str]:
     key, sign, value = text.partition("=")
-    if not sign:
-        raise ValueError(f"CLICKMILL_SPARK_CONF: {text!r}: write KEY=VALUE")
+    if not sign or not key.startswith("spark."):  # (spark-submit would pass over another with a warning)
+        raise ValueError(text)
     return key, value
 
 
-def _day_or_none(text: str) -> date | None:
-    return date.fromisoformat(text) if text else None
+def _day_from(start: date, text: str) -> date | None:
+    found = date.fromisoformat(text) if text else None
+    if found and found < start:
+        raise ValueError(text)
+    return found
+
+
+def _memory(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*[kmgtKMGT]", text):
+        raise ValueError(text)
+    return text
+
+
+def _folder(text: str) -> str | None:
+    """Absolute: a job's working directory is not Airflow's."""
+    if text and not Path(text).is_absolute():
+        raise ValueError(text)
+    return text or None
 
 
 def _object(text: str) -> dict[str, Any]:
