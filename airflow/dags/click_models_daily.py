@@ -1,4 +1,4 @@
-"""Every day: the day's log → features → sample → models → judge → gate; then whether the day has drifted.
+"""Of every day that has ended: its log → features → sample → models → judge → gate; then whether it has drifted.
 
 A day can be run again alone and gives the same tables; days that train need the days of their window before them.
 """
@@ -6,14 +6,14 @@ A day can be run again alone and gives the same tables; days that train need the
 from __future__ import annotations
 
 import pendulum
-from airflow.sdk import Param, chain, dag
+from airflow.sdk import CronDataIntervalTimetable, Param, chain, dag
 from click_tasks import events
 from click_tasks.settings import Settings
-from click_tasks.tasks import after_the_gate, defaults, job, trained_and_judged
+from click_tasks.tasks import after_the_gate, defaults, job, trained_and_judged, wait_for_the_log
 
 SETTINGS = Settings.from_env()
 DAY = "{{ ds }}"
-"""With schedule="@daily" the same day in scheduled, manual, tested and backfilled runs."""
+"""A scheduled run's is the day that has ended; a backfill's and a test's is the one that was asked for."""
 DAYS = ["--days", "{{ params.days }}"]
 
 
@@ -22,7 +22,7 @@ def utc(day):
 
 
 @dag(
-    schedule="@daily",
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
     start_date=utc(SETTINGS.start),
     end_date=utc(SETTINGS.end),
     catchup=False,
@@ -33,13 +33,14 @@ def utc(day):
     doc_md=__doc__,
 )
 def click_models_daily():
+    wait = [wait_for_the_log(SETTINGS)] if SETTINGS.wait_hours else []
     simulate = [job(SETTINGS, "simulate", ds=DAY, more=DAYS)] if SETTINGS.simulate else []
     ingest = job(SETTINGS, "ingest", ds=DAY, more=DAYS)
     features = job(SETTINGS, "build_features", ds=DAY, more=DAYS, outlets=[events.FEATURES])
     encode = [job(SETTINGS, "encode", ds=DAY, more=DAYS)] if SETTINGS.looks_back else []
     downsample = job(SETTINGS, "downsample", ds=DAY, more=DAYS)
     training, promote = trained_and_judged(SETTINGS, ds=DAY)
-    chain(*simulate, ingest, features, *encode, downsample, training)
+    chain(*wait, *simulate, ingest, features, *encode, downsample, training)
     promote >> after_the_gate(SETTINGS, ds=DAY)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pendulum
 import pytest
 from conftest import ROOT
 
@@ -63,6 +65,42 @@ def test_the_day_goes_from_the_log_to_the_gate_and_then_looks_for_drift():
     assert found["took"] < 0.5
 
 
+@pytest.mark.parametrize("time", ["00:00:01", "07:00:00", "23:59:59"])
+def test_the_schedulers_next_run_is_of_the_day_that_has_ended(dag, monkeypatch, time):
+    now = pendulum.parse(f"2026-11-26T{time}Z")
+    monkeypatch.setattr("airflow.timetables.interval.utcnow", lambda: now)
+    daily = scheduled(dag("local"))
+    last = None
+    for day in (25, 26, 27):  # (the first after unpausing; then each when it has ended)
+        info = daily.next_dagrun_info(last_automated_run_info=last, restricted=True)
+        assert info.logical_date == pendulum.datetime(2026, 11, day, tz="UTC")
+        assert info.run_after == pendulum.datetime(2026, 11, day + 1, tz="UTC")
+        last = info
+
+
+def test_a_backfill_makes_exactly_the_days_asked_for(dag):
+    daily = scheduled(dag("local", CLICKMILL_WAIT_HOURS="6"))
+    asked = [pendulum.datetime(2026, 1, day, tz="UTC") for day in (10, 11, 12)]
+    found = list(daily.iter_dagrun_infos_between(asked[0], asked[-1]))
+    assert [info.logical_date for info in found] == asked
+
+
+def test_the_schedule_ends_with_the_last_day(dag, monkeypatch):
+    daily = scheduled(dag("local", CLICKMILL_START="2026-01-01", CLICKMILL_END="2026-01-31"))
+    for now, runs in (("2026-01-31T01:00Z", True), ("2026-02-01T01:00Z", True), ("2026-02-02T01:00Z", False)):
+        monkeypatch.setattr("airflow.timetables.interval.utcnow", lambda now=now: pendulum.parse(now))
+        info = daily.next_dagrun_info(last_automated_run_info=None)
+        assert (info is not None) == runs
+
+
+def test_a_day_whose_log_comes_late_waits_for_it_and_holds_no_slot(dag):
+    daily = dag("local", CLICKMILL_WAIT_HOURS="6.5", CLICKMILL_SIMULATE="1")
+    task = rendered(daily, "wait", logical_date=pendulum.datetime(2026, 1, 5, tz="UTC"), macros=datetime)
+    assert pendulum.parse(task.target_time) == pendulum.datetime(2026, 1, 6, 6, 30, tz="UTC")
+    assert task.mode == "reschedule"
+    assert task.downstream_task_ids == {"simulate"}
+
+
 @pytest.mark.parametrize("kind", ["xgboost", "trees_logreg"])
 def test_values_are_counted_where_a_model_looks_back(dag, kind):
     daily = dag("local", CLICKMILL_MODELS=f"lr:logreg back:{kind}")
@@ -103,6 +141,7 @@ def test_on_databricks_the_same_tasks_need_no_spark():
         ("MODELS", "lr:foo", ": 'lr:foo': write NAME:KIND, where KIND is one of logreg, "),
         ("MODELS", "lr:logreg lr:xgboost", ": 'lr' is there 2 times: write each name once"),
         ("SIMULATE", "7", "='7': write one of 0, 1"),
+        ("WAIT_HOURS", "25", "='25': write a number from 0 to 24"),
         ("START", "2026-1-1", "='2026-1-1': write a day, YYYY-MM-DD"),
         ("END", "tomorrow", "='tomorrow': write a day from CLICKMILL_START=2026-01-01 on, or nothing"),
         ("END", "2025-12-31", "='2025-12-31': write a day from CLICKMILL_START=2026-01-01 on, or nothing"),
@@ -272,6 +311,13 @@ def dag(monkeypatch):
         return bag.dags[name]
 
     return parse
+
+
+def scheduled(dag):
+    """A DAG as the scheduler reads it, out of the database."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    return DagSerialization.from_dict(DagSerialization.to_dict(dag))
 
 
 def rendered(dag, task_id: str, *, days: int = 1, **context: object):

@@ -241,6 +241,14 @@ def test_a_torn_verdict_is_retried_by_the_platforms_code(played):
     assert jobs(played) == ["ingest"]
 
 
+def test_a_task_waits_for_the_log_where_asked_and_a_day_long_gone_has_its(played, monkeypatch):
+    monkeypatch.setenv("CLICKMILL_WAIT_HOURS", "6.5")
+    ended = run_day()
+    assert ended.state == "success"
+    assert ended.states()["wait"] == "success"
+    assert jobs(played) == [*JUDGED, "monitor"]
+
+
 def test_a_connection_that_is_missing_is_an_error_and_not_a_job_on_yarn(played, monkeypatch):
     monkeypatch.delenv("AIRFLOW_CONN_CLICKMILL_SPARK")
     monkeypatch.setenv("CLICKMILL_RETRIES", "0")

@@ -45,6 +45,8 @@ class Settings:
     models: tuple[Model, ...]
     simulate: bool
     """Whether a task writes the day's log first."""
+    wait_hours: float
+    """Hours after a day's end at which its log is there."""
     retrain_sets: tuple[str, ...]
     """Items for --set, in click_models_retrain on top of the others."""
     start: date
@@ -77,6 +79,7 @@ class Settings:
             sets=_list("SETS", "", _item, "SECTION.KEY=VALUE"),
             models=_models("lr:logreg lr_nocross:logreg"),
             simulate=_one_of("SIMULATE", "0", {"0": False, "1": True}),
+            wait_hours=_number("WAIT_HOURS", "0", float, 0, 24),
             retrain_sets=_list("RETRAIN_SETS", "split.validation=6h split.test=6h", _item, "SECTION.KEY=VALUE"),
             start=start,
             end=_read("END", "", partial(_day_from, start), f"a day from CLICKMILL_START={start} on, or nothing"),

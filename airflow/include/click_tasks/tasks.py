@@ -50,6 +50,18 @@ def job(
     return kind(job=name, arguments=arguments, settings=settings, task_id=task_id or name, **operator)
 
 
+def wait_for_the_log(settings: Settings) -> Any:
+    """A task that ends so many hours after the day's end as its log may take; no slot is held meanwhile."""
+    from airflow.providers.standard.sensors.date_time import DateTimeSensor
+
+    return DateTimeSensor(
+        task_id="wait",
+        target_time=f"{{{{ logical_date + macros.timedelta(days=1, hours={settings.wait_hours}) }}}}",
+        mode="reschedule",
+        poke_interval=300,
+    )
+
+
 def trained_and_judged(settings: Settings, *, ds: str, more: Sequence[str] = ()) -> tuple[list[Any], Any]:
     """From the sample to the gate, for each model a task that trains it. The first tasks, and the last."""
     names = [model.name for model in settings.models]
