@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,8 @@ SHA256 = {
     f"delta-storage-{DELTA_VERSION}.jar": "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc",
 }
 FETCH = "python -m clickmill.jars"
+_DELTA = re.compile(r"delta-spark_[\d._]+[-:](\d[\w.]*?)(?:\.jar)?(?=$|[\s,'\"])")
+"""Delta's jar or package with its version, in a file's name or among options."""
 
 
 def cache_root() -> Path:
@@ -48,9 +51,39 @@ def jar_paths() -> tuple[Path, ...]:
     if missing:
         raise PlatformError(
             f"{folder}: the Delta jars {', '.join(missing)} are missing; run `make setup` (or `{FETCH}`), "
-            "or set CLICKMILL_JARS to the folder that has them"
+            f"or set CLICKMILL_JARS to the folder that has them. Or {ways()}"
         )
     return tuple(folder / name for name in SHA256)
+
+
+def ways() -> str:
+    """How a Spark that does not know Delta gets it, each by itself."""
+    folder = jar_folder()
+    both = ",".join(str(folder / name) if (folder / name).is_file() else name for name in SHA256)
+    return (
+        f"give Spark its own: spark-submit --jars {both}, or spark-submit --packages {PACKAGES[0]} (from the "
+        f"network), or put both jars into {spark_jars() or '$SPARK_HOME/jars'}, on every machine"
+    )
+
+
+def named(text: str) -> str | None:
+    """The version of Delta in a list of jars, of packages, or of spark-submit's options; None: not there."""
+    found = _DELTA.search(text)
+    return found[1] if found else None
+
+
+def in_spark() -> str | None:
+    """The version of Delta among Spark's own jars; None where there is none."""
+    folder = spark_jars()
+    names = (path.name for path in folder.glob("delta-spark_*.jar") if path.is_file()) if folder else ()
+    return next(filter(None, map(named, sorted(names))), None)
+
+
+def spark_jars() -> Path | None:
+    """The folder of Spark's own jars: $SPARK_HOME's, else this environment's pyspark's; None without a Spark."""
+    told = os.environ.get("SPARK_HOME")
+    spark = Path(told) if told else _spark_home()
+    return spark / "jars" if spark else None
 
 
 def damaged(folder: Path) -> list[str]:

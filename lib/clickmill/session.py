@@ -6,16 +6,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
+from pyspark import SparkConf as Submitted
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
+from clickmill import jars
 from clickmill.config import FROM_ENVIRONMENT, SparkConf
 from clickmill.errors import ConfigError, PlatformError
-from clickmill.jars import jar_paths
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -38,8 +40,9 @@ _SUBMITTED = "PYSPARK_GATEWAY_PORT"
 def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
     """The session that is there, or a new one made from `conf`.
 
-    On Databricks nothing of ours brings jars or extensions; under spark-submit the jars must be on the class path
-    already. Raises PlatformError where Java or the Delta jars are missing, or on an executor.
+    On Databricks nothing of ours brings jars or extensions. Elsewhere our two Delta jars go along, unless Spark is
+    given others; under spark-submit Delta must be on the class path already. Raises PlatformError where Java or
+    Delta is missing, or on an executor.
     """
     if _on_executor():
         raise PlatformError("a Spark session was asked for on an executor: workers get rows, not sessions")
@@ -50,9 +53,9 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(app)
     settings: dict[str, str | None] = dict(ALWAYS)
-    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+    is_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
+    if not is_databricks:
         settings |= DELTA
-        settings["spark.jars"] = ",".join(str(path) for path in jar_paths())
     if conf.master and conf.master.startswith("local"):
         require_java()
         settings |= {
@@ -62,6 +65,8 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
             "spark.sql.warehouse.dir": f"{tempfile.gettempdir()}/clickmill-spark-warehouse",
         }
     settings |= {key: _from_environment(key, value) for key, value in conf.settings.items()}
+    if not is_databricks:
+        settings["spark.jars"] = _jars(_submitted() | settings)
     if conf.master and conf.master.startswith("local"):
         settings[_JAVA_OPTIONS] = f"{settings.get(_JAVA_OPTIONS) or ''} {_archive_options()}".strip() or None
     for key, value in settings.items():
@@ -71,23 +76,47 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
         builder = builder.master(conf.master)
     with _spark_log():
         spark = builder.getOrCreate()
-    if "spark.jars" in settings and _SUBMITTED in os.environ:
+    if not is_databricks and (_SUBMITTED in os.environ or not jars.named(settings["spark.jars"] or "")):
         _require_delta(spark)
     return spark
 
 
+def _submitted() -> dict[str, str | None]:
+    """What spark-submit, or the file of defaults that it reads, has told the JVM that is there; else nothing."""
+    if _SUBMITTED not in os.environ:
+        return {}
+    SparkContext._ensure_initialized()  # (or SparkConf would know nothing of the JVM)
+    return dict(Submitted().getAll())
+
+
+def _jars(given: Mapping[str, str | None]) -> str | None:
+    """`spark.jars` with our two; as it is where Delta is among what Spark is given, or in Spark and not in our
+    folder. Raises PlatformError where it is nowhere.
+
+    given: settings. Ours go along to executors even if the driver's Spark has Delta: theirs may not.
+    """
+    own = given.get("spark.jars")
+    told = (own or "", given.get("spark.jars.packages") or "", os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
+    if any(map(jars.named, told)):
+        return own
+    try:
+        ours = jars.jar_paths()
+    except PlatformError:
+        if jars.in_spark() is None:
+            raise
+        return own
+    return ",".join([*([own] if own else []), *map(str, ours)])
+
+
 def _require_delta(spark: SparkSession) -> None:
-    """Raises PlatformError where spark-submit's JVM came up without Delta: its class path is settled by then."""
+    """Raises PlatformError where the JVM came up without Delta: its class path is settled by then."""
     try:
         spark.catalog.currentDatabase()
     except Py4JJavaError as error:
         if "DeltaCatalog" not in str(error):
             raise
-        jars = ",".join(str(path) for path in jar_paths())
         spark.stop()
-        raise PlatformError(
-            f"this Spark does not know Delta: spark-submit --jars {jars} jobs/JOB.py ..."
-        ) from None
+        raise PlatformError(f"this Spark does not know Delta; {jars.ways()}") from None
 
 
 def spark_log_file() -> Path:

@@ -26,6 +26,40 @@ def test_missing_jars_are_an_error_that_says_what_to_do(empty):
         jars.jar_paths()
 
 
+def test_the_error_says_all_ways_to_bring_delta(empty):
+    with pytest.raises(PlatformError, match=r"--jars .*--packages io\.delta:.* into .*jars, on every machine"):
+        jars.jar_paths()
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("/a b/delta-spark_4.2_2.13-4.4.0.jar,/a b/delta-storage-4.4.0.jar", "4.4.0"),
+        ("file:///ivy/org.postgresql_x.jar,file:///ivy/io.delta_delta-spark_4.2_2.13-4.4.1.jar", "4.4.1"),
+        ("org.apache.hadoop:hadoop-aws:3.5.0,io.delta:delta-spark_4.2_2.13:4.4.0", "4.4.0"),
+        ("--packages io.delta:delta-spark_2.13:4.0.0 --master yarn pyspark-shell", "4.0.0"),
+        ("/a/delta-storage-4.4.0.jar,/a/gcs-connector.jar", None),
+        ("", None),
+    ],
+)
+def test_delta_is_known_by_name_among_jars_packages_and_options(text, version):
+    assert jars.named(text) == version
+
+
+def test_a_spark_with_delta_of_its_own_is_known(empty, monkeypatch):
+    monkeypatch.setenv("SPARK_HOME", str(empty / "spark"))
+    assert jars.in_spark() is None
+    (empty / "spark" / "jars").mkdir(parents=True)
+    (empty / "spark" / "jars" / "delta-storage-4.4.0.jar").touch()
+    (empty / "spark" / "jars" / "delta-spark_4.2_2.13-4.4.1.jar").symlink_to(empty / "gone.jar")
+    assert jars.in_spark() is None, "a link to nothing"
+    (empty / "spark" / "jars" / "delta-spark_4.2_2.13-4.4.0.jar").touch()
+    assert jars.in_spark() == "4.4.0"
+    monkeypatch.delenv("SPARK_HOME")
+    monkeypatch.setattr(jars, "_spark_home", lambda: empty / "spark")
+    assert jars.in_spark() == "4.4.0", "pip's pyspark"
+
+
 def test_the_cache_spares_the_network(real, empty):
     cache = jars.cache_root() / "jars"
     cache.mkdir(parents=True)
