@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,16 +142,39 @@ def _installed(package: str) -> str | None:
         return None
 
 
+def _pyspark_version() -> str | None:
+    """Of the pyspark that Python finds, in whichever way it came here: pip's, or the folder of a Spark."""
+    spec = find_spec("pyspark")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        with suppress(OSError):
+            text = Path(place, "version.py").read_text(encoding="utf-8")
+            said = re.search(r"""^__version__.*=\s*["'](.+)["']""", text, re.MULTILINE)
+            if said:
+                return said[1]
+    return None
+
+
+def _delta_version() -> str | None:
+    """Of the jar among Spark's own, else of ours."""
+    ours = "".join(path.name for path in jars.jar_folder().glob("delta-spark_*.jar"))
+    return jars.in_spark() or jars.named(ours)
+
+
 def _spark_versions() -> Check:
-    spark, delta = _installed("pyspark"), _installed("delta-spark")
-    fits = bool(spark and spark.startswith(f"{jars.SPARK_LINE}.")) and delta == jars.DELTA_VERSION
-    found = f"pyspark {spark or 'missing'}, delta-spark {delta or 'missing'}"
-    advice = f"pyspark {jars.SPARK_LINE}.x and delta-spark {jars.DELTA_VERSION} go together: run `make setup`"
+    spark, delta = _pyspark_version(), _delta_version()
+    fits = bool(spark and spark.startswith(f"{jars.SPARK_LINE}.")) and delta in (jars.DELTA_VERSION, None)
+    found = f"pyspark {spark or 'missing'}, Delta {delta or 'of no jar that is here'}"
+    advice = f"pyspark {jars.SPARK_LINE}.x and Delta {jars.DELTA_VERSION} go together: run `make setup`"
     return Check("Spark and Delta", fits, found, advice)
 
 
 def _delta_jars() -> Check:
+    """Ours are needed only where Spark has none of its own, nor is given any by spark-submit's options."""
     folder = jars.jar_folder()
+    given = jars.named(os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
+    if not any((folder / name).exists() for name in jars.SHA256) and (given or jars.in_spark()):
+        place = "named in PYSPARK_SUBMIT_ARGS" if given else f"Spark's own, in {jars.spark_jars()}"
+        return Check("Delta jars", True, f"{place}; not looked into")
     bad = jars.damaged(folder)
     found = (
         f"missing, or not the pinned file: {', '.join(bad)} in {folder}" if bad else f"SHA-256 right, in {folder}"

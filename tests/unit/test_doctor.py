@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,15 +67,54 @@ def test_no_java_at_all(tmp_path, monkeypatch):
     assert "openjdk-17-jre-headless" in java.advice
 
 
+@pytest.fixture
+def a_spark(tmp_path, monkeypatch):
+    """Makes a Spark as its archive unpacks, without a package's notes, on the paths of Python and of Spark."""
+
+    def made(spark: str | None, delta: str | None) -> None:
+        for folder in ("jars", "python/pyspark"):
+            (tmp_path / folder).mkdir(parents=True)
+        if spark:
+            (tmp_path / "python" / "pyspark" / "__init__.py").touch()
+            version = f'__version__: str = "{spark}"\n'
+            (tmp_path / "python" / "pyspark" / "version.py").write_text(version, encoding="utf-8")
+        if delta:
+            (tmp_path / "jars" / f"delta-spark_4.2_2.13-{delta}.jar").touch()
+        place = SimpleNamespace(submodule_search_locations=[str(tmp_path / "python" / "pyspark")])
+        monkeypatch.setattr(doctor, "find_spec", lambda _: place if spark else None)
+        monkeypatch.setattr(doctor, "_installed", lambda _: None)
+        monkeypatch.setenv("SPARK_HOME", str(tmp_path))
+        monkeypatch.setenv("CLICKMILL_JARS", str(tmp_path / "none of ours"))
+
+    return made
+
+
 @pytest.mark.parametrize(
     ("spark", "delta", "ok"),
-    [("4.2.0", "4.4.0", True), ("4.3.0", "4.4.0", False), ("4.2.0", "4.4.1", False), (None, None, False)],
+    [("4.2.0", "4.4.0", True), ("4.3.0", "4.4.0", False), ("4.2.0", "4.4.1", False), (None, "4.4.0", False)],
 )
-def test_spark_and_delta_must_fit(monkeypatch, spark, delta, ok):
-    monkeypatch.setattr(doctor, "_installed", {"pyspark": spark, "delta-spark": delta}.get)
+def test_spark_and_delta_must_fit_however_they_came_here(a_spark, spark, delta, ok):
+    a_spark(spark, delta)
     found = one("Spark and Delta")
     assert found.ok is ok
-    assert (spark or "missing") in found.found
+    assert found.found == f"pyspark {spark or 'missing'}, Delta {delta}"
+
+
+def test_our_jars_are_needed_only_where_spark_has_none(a_spark, monkeypatch):
+    a_spark("4.2.0", None)
+    missing = one("Delta jars")
+    assert not missing.ok
+    assert missing.needed
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"--packages {jars.PACKAGES[0]} pyspark-shell")
+    assert "PYSPARK_SUBMIT_ARGS" in one("Delta jars").found
+    assert one("Delta jars").ok
+    assert one("Spark and Delta").ok
+
+
+def test_delta_among_sparks_own_jars_does(a_spark):
+    a_spark("4.2.0", "4.4.0")
+    assert one("Delta jars").ok
+    assert "Spark's own" in one("Delta jars").found
 
 
 def test_a_jar_that_was_changed_is_found(tmp_path, monkeypatch):
