@@ -138,17 +138,22 @@ def asked_ranks(cfg: Config) -> dict[str, int | None]:
     return asked
 
 
-def estimated(cfg: Config, *, rows: int, told: int, values: int | None = None) -> dict[str, int]:
+def estimated(
+    cfg: Config, *, rows: int, told: int, values: int | None = None, validation: int = 0
+) -> dict[str, int]:
     """Bytes that a rank takes, by model, about, where train time has so many rows of `sample`.
 
+    validation: rows of validation time, which are not sampled, and which trees keep.
     values: how many different ones train time may have, of all slots and crosses; None: not known, so that each of
     2^bits may have a weight. Logistic regression: keys, relabelled in their place, margins and labels of each row,
     and vectors of the values. Trees: eleven bytes for each of a row's numbers, taken while XGBoost bins them;
-    a slot or cross gives three. Networks tell their own need when they begin.
+    a slot or cross gives three; of a row of validation time about five bytes a number, the float and its bin.
+    Networks tell their own need when they begin.
 
     Measured as a rank's peak (VmHWM) on a simulated day, 891,667 rows of 34 slots and crosses and 13 numbers, of
     548,000 values, in MiB: logreg of 20 bits 712 (758 by this), of 24 bits 719 (758; 3,234 if values are
-    not known), xgboost 1,459 (1,430).
+    not known), xgboost 1,459 (1,430). In docs/scale.md, 10 million rows and two ranks: the largest process of
+    train_xgboost 1,510 MB, by proportional set sizes (1,553).
     """
     needs: dict[str, int] = {}
     for name, spec in cfg.models.items():
@@ -160,8 +165,8 @@ def estimated(cfg: Config, *, rows: int, told: int, values: int | None = None) -
                 own = rows / ranks * each + weights
             elif isinstance(part, XgboostSpec):
                 counted = len(cfg.dataset.slots) + len(cfg.dataset.crosses)
-                each = 11 * (3 * counted + len(cfg.dataset.numbers)) + 64
-                own = rows / (part.ranks or told) * each
+                numbers = 3 * counted + len(cfg.dataset.numbers)
+                own = (rows * (11 * numbers + 64) + validation * (5 * numbers + 64)) / (part.ranks or told)
             else:
                 continue
             needs[name] = max(needs.get(name, 0), BARE + int(own))

@@ -84,9 +84,7 @@ def _checks(spark: SparkSession, cfg: Config) -> list[Check]:
     tasks = max(8, 2 * max([told, *(ranks or 0 for ranks in asked.values())]))
     try:
         with _marked(cfg.warehouse_path) as mark:
-            began = time()
-            seen = _within(PATIENCE_S, partial(_ask, spark, tasks, mark))
-            ended = time()
+            seen, clocks = _asked(partial(_ask, spark, tasks, mark))
             arrived = 0 if mark is None else len(list(Path(mark).parent.glob(f"{Path(mark).name}-*")))
     except TimeoutError:
         advice = (
@@ -101,16 +99,28 @@ def _checks(spark: SparkSession, cfg: Config) -> list[Check]:
         checks.slots(seen, told=told, asked=asked),
         checks.pythons(seen, own=worker.own_python()),
         checks.packages(seen, own=worker.versions(PACKAGES)),
-        checks.clocks(seen, began=began, ended=ended),
+        clocks,
     ]
     if mark is None:
         found.append(_address(spark, cfg.warehouse_path))
     else:
         found.append(checks.write_access(seen, folder=str(Path(mark).parent), arrived=arrived))
     rows, values = _train_time(spark, cfg)
-    needs = checks.estimated(cfg, rows=rows, told=told, values=values) if rows else {}
+    validation = _validation_time(spark, cfg)
+    needs = checks.estimated(cfg, rows=rows, told=told, values=values, validation=validation) if rows else {}
     found.append(checks.memory(seen, needs=needs))
     return found
+
+
+def _asked(ask: Callable[[], list[Seen]]) -> tuple[list[Seen], Check]:
+    """What the tasks say, and what their clocks do.
+
+    Clocks are read in a second round: in the first one executors may be as late as clocks are wrong.
+    """
+    seen = _within(PATIENCE_S, ask)
+    began = time()
+    again = _within(PATIENCE_S, ask)
+    return seen, checks.clocks(again, began=began, ended=time())
 
 
 def _ask(spark: SparkSession, tasks: int, mark: str | None) -> list[Seen]:
@@ -209,6 +219,19 @@ def _train_time(spark: SparkSession, cfg: Config) -> tuple[int, int | None]:
         return rows, None
     mean = sum(a_day.values()) / len({ds for ds, _ in a_day})
     return rows, int(mean * max(train, 1) ** GROWTH)
+
+
+def _validation_time(spark: SparkSession, cfg: Config) -> int:
+    """About how many rows validation time has, by a day's mean in `features`; 0 where it cannot be told."""
+    tables = Tables(spark, cfg.warehouse_path, run_id="doctor")
+    try:
+        days = len(tables.days("features"))
+        (whole,) = tables.shards("features", days=None, number=1) if days else (None,)
+    except ClickmillError:
+        return 0
+    if whole is None:
+        return 0
+    return int(whole.rows / days * duration(cfg.split.validation).total_seconds() / 86_400)
 
 
 def _failed(name: str, found: str, advice: str) -> Check:

@@ -115,6 +115,16 @@ def test_the_estimate_is_near_what_was_measured(model: str, bits: int, peak: int
     assert peak / 1.25 < needed < peak * 1.25
 
 
+def test_trees_keep_the_rows_of_validation_time() -> None:
+    """docs/scale.md, 10 million rows in three days, two ranks: the largest process had 1,510 MB."""
+    cfg = load(("datasets/simulated.yaml",), ())
+    needed = checks.estimated(cfg, rows=261_700, told=2, validation=3_333_333)
+    assert 1510e6 / 1.25 < needed["trees"] < 1510e6 * 1.25
+    without = checks.estimated(cfg, rows=261_700, told=2)
+    assert without["trees"] < needed["trees"] / 2
+    assert without["lr"] == needed["lr"], "which lets them pass"
+
+
 def test_ranks_asked_for() -> None:
     cfg = load(("datasets/simulated.yaml",), ("models.lr.ranks=3", "models.trees_lr.trees.ranks=2"))
     asked = checks.asked_ranks(cfg)
