@@ -1,4 +1,6 @@
-"""The README's commands for a cluster, from an environment that has pyspark and nothing else: the same tables."""
+"""The README's commands for a cluster, as they stand there, in a shell that has pip's pyspark and nothing else:
+the same tables.
+"""
 
 from __future__ import annotations
 
@@ -70,14 +72,17 @@ def test_the_whole_pipeline_on_a_cluster_makes_the_tables_that_one_machine_makes
     _shim(tmp_path / "bin" / "spark-submit", bare, ["--set", f"warehouse={there}", *sets])
     environment = cluster.environment | {
         "CLICKMILL_CLUSTER_PORT": str(cluster.port),
-        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(tmp_path / "bin"), str(bare / "bin"), os.environ["PATH"]]),
     }
+    for name in ("SPARK_HOME", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "PYSPARK_SUBMIT_ARGS"):
+        environment.pop(name, None)
     done = subprocess.run(
         ["sh", "-euc", README], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800
     )
     cluster.call("down")
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert cluster.processes() == []
+    assert "slots for training" in done.stdout, "the doctor asked the executors"
     for name in ("click_log", "features", "encodings", "sample"):
         assert stored.rows(there, name, without=OWN) == stored.rows(alone, name, without=OWN), name
     ours, theirs = _p(alone), _p(there)
@@ -89,12 +94,11 @@ def test_the_whole_pipeline_on_a_cluster_makes_the_tables_that_one_machine_makes
 
 
 def _shim(place: Path, bare: Path, further: list[str]) -> None:
-    """The bare environment's spark-submit, which is given a small log and settings for small tables."""
+    """The bare environment's spark-submit, found as a shell finds it, with a small log and small tables."""
     place.parent.mkdir()
-    spark = next((bare / "lib").glob("python3*/site-packages/pyspark"))
     settings = " ".join(f"--conf {one}" for one in QUICK)
     words = " ".join(f"'{word}'" for word in further)
-    script = f'#!/bin/sh\nexport SPARK_HOME="{spark}"\nexec "{spark}/bin/spark-submit" {settings} "$@" {words}\n'
+    script = f'#!/bin/sh\nexec "{bare}/bin/spark-submit" {settings} "$@" {words}\n'
     place.write_text(script, encoding="utf-8")
     place.chmod(0o755)
 
