@@ -1,6 +1,6 @@
 """A step of train_wide_deep against plain torch and DeepCTR-Torch: the same rows, sizes, batch and precision.
 
-Run: .venv/bin/python bench/wide_deep.py [--rows 400000] [--threads 2] [--repeats 3] [--peer FOLDER]
+Run: .venv/bin/python bench/wide_deep.py [--rows 400000] [--threads 2] [--repeats 3] [--peer FOLDER] [--gpu]
 
 26 slots of up to 100,000 values (Zipf) in tables of 2^17 rows × 16, 13 numbers, about 8% clicks that hang on
 values, on pairs of values and on numbers; hidden layers 256 and 128; batches of 4096; fp32. One pass over the
@@ -22,8 +22,12 @@ DCN-V2: three cross layers beside them, of rank 64 (as the config has it unless 
 - two processes: ours, by torchrun, each with one thread and half of each batch, against one with one thread.
 - bf16 (`--study` runs this alone): ours on the first `--peer-rows` rows with the layers in fp32 and in bf16, from
   the same SEEDS; what it costs in NE.
-- CUDA: where there is a GPU, ours and plain torch with 39 slots, hidden layers 1024, 512, 256 and batches of
-  65,536.
+- GPU (`--gpu` runs this alone), where there is one: wide & deep with 39 slots, hidden layers 1024, 512, 256 and
+  batches of 65,536, fp32 and bf16; `--steps` of them, with the CPU's learning rates, which are not tuned for this.
+  Ours takes its rows from the host's memory, plain torch has them on the GPU from the beginning. `phases` is ours
+  with the same rows from a Delta table by `clickmill.loader`, which decodes ahead on `--threads` threads; it waits
+  for the GPU before and after each phase, so that the time within is its own, which costs speed. `rest` lies
+  between the phases: the sums of equal values' gradients, the loss, checks.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -46,25 +51,43 @@ import numpy as np
 from logreg import machine
 from numpy.typing import NDArray
 
-SLOTS, VALUES, BITS, DIM, NUMBERS = 26, 100_000, 17, 16, 13
-BATCH, HIDDEN, CROSSES = 4096, (256, 128), 3
+VALUES, BITS, DIM, NUMBERS, CROSSES = 100_000, 17, 16, 13, 3
 TEST = 100_000
+ROW_GROUP, FILE = 1 << 17, 1 << 20
+"""Rows, of the table that `phases` reads."""
 WARM = 5
 SEEDS = (1, 2, 3)
 SIDES = ("ours", "torch adagrad", "torch adam", "deepctr")
+GPU_SIDES = ("ours", "torch adagrad", "phases")
 RANK = 64
 ARCHS = {"wide_deep": None, f"dcn_v2_of_rank_{RANK}": RANK, "dcn_v2_full": None}
 """By name, the rank of the cross layers' matrices."""
-RATES = {"ours": 0.02, "torch adagrad": 0.02, "torch adam": 0.001, "deepctr": 0.02}
+RATES = {"ours": 0.02, "phases": 0.02, "torch adagrad": 0.02, "torch adam": 0.001, "deepctr": 0.02}
 GRID = {"ours": (0.01, 0.02, 0.05), "torch adagrad": (0.01, 0.02, 0.05), "torch adam": (0.0005, 0.001, 0.002)}
 FLOORS = {"deepctr": 5.0, "torch": 1.3}
+
+
+class Sizes(NamedTuple):
+    slots: int
+    hidden: tuple[int, ...]
+    batch: int
+    wide_bits: int
+    """Of ours, whose wide part has one table for all slots."""
+
+
+SIZES = {
+    "cpu": Sizes(26, (256, 128), 4096, 22),
+    "cuda": Sizes(39, (1024, 512, 256), 65_536, 23),
+    "tiny": Sizes(39, (32, 16), 512, 23),
+}
+"""By device; the tiny ones try the GPU's part where there is no GPU."""
 
 
 class Data(NamedTuple):
     """n rows."""
 
     hashes: NDArray[np.int32]
-    """(n, SLOTS); values of a slot lie at different lowest BITS bits, but for a few."""
+    """(n, slots); values of a slot lie at different lowest BITS bits, but for a few."""
     real: NDArray[np.float32]
     label: NDArray[np.float32]
 
@@ -90,7 +113,10 @@ def main() -> None:
     print(json.dumps({**machine(), "threads": asked.threads, "rows": asked.rows}), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         asked.work = Path(folder)
-        write(asked.work, asked.rows)
+        if asked.gpu or asked.rehearse:
+            on_gpu(asked)
+            return
+        write(asked.work, asked.rows, SIZES["cpu"].slots)
         if asked.tune:
             tune(asked)
             return
@@ -101,12 +127,7 @@ def main() -> None:
             compare(asked, arch)
         scale(asked)
         study(asked)
-        if has_cuda():
-            for precision in ("fp32", "bf16"):
-                for side in ("ours", "torch adagrad"):
-                    tell(child(asked, side, "wide_deep", device="cuda", precision=precision))
-        else:
-            tell({"cuda": "not run on a GPU"})
+        on_gpu(asked)
 
 
 def _asked() -> argparse.Namespace:
@@ -118,15 +139,21 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--peer", type=Path, help="folder that deepctr-torch was installed into")
     parser.add_argument("--tune", action="store_true", help="NE by learning rate, on rows of another seed")
     parser.add_argument("--study", action="store_true", help="what bf16 costs in NE")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--gpu", action="store_true", help="the fits on a GPU alone")
+    parser.add_argument("--steps", type=int, default=200, help="of each fit on a GPU")
+    parser.add_argument("--rehearse", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=(*SIDES, "phases"), help=argparse.SUPPRESS)
     parser.add_argument("--arch", choices=ARCHS, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--rate", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
+    parser.add_argument("--sizes", choices=SIZES, help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="fp32", help=argparse.SUPPRESS)
     parser.add_argument("--ranks", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=42, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    asked = parser.parse_args()
+    asked.sizes = SIZES[asked.sizes or asked.device]
+    return asked
 
 
 def tell(found: dict[str, Any]) -> None:
@@ -206,6 +233,24 @@ def study(asked: argparse.Namespace) -> None:
         tell({"study": arch, "ne": nes, "bf16_costs": cost, "rows_per_s": rates})
 
 
+def on_gpu(asked: argparse.Namespace) -> None:
+    """Both sides and our phases in turn, so many times; `--rehearse`: on the CPU, with tiny sizes."""
+    there = has_cuda() and not asked.rehearse
+    if not there and not asked.rehearse:
+        tell({"gpu": "not run on a GPU"})
+        return
+    tell({"gpu": gpu_name() if there else "none: rehearsed on the CPU with tiny sizes, so that no figure counts"})
+    where = {"device": "cuda"} if there else {"device": "cpu", "sizes": "tiny"}
+    sizes, work = SIZES["cuda" if there else "tiny"], asked.work / "gpu"
+    rows = asked.steps * sizes.batch
+    write(work, rows, sizes.slots)
+    write_table(work, rows)
+    for _ in range(asked.repeats):
+        for precision in ("fp32", "bf16"):
+            for side in GPU_SIDES:
+                tell(child(asked, side, "wide_deep", rows=rows, work=work, precision=precision, **where))
+
+
 def child(asked: argparse.Namespace, side: str, arch: str, **changes: Any) -> dict[str, Any]:
     """One fit in a process (or two) of its own."""
     options = {"rows": asked.rows, "threads": asked.threads, "work": asked.work, "side": side, "arch": arch}
@@ -225,7 +270,7 @@ def child(asked: argparse.Namespace, side: str, arch: str, **changes: Any) -> di
         ]
     from clickmill.train.wide_deep.worker import WAITING
 
-    waiting = dict([WAITING]) if side == "ours" else {}
+    waiting = dict([WAITING]) if side in ("ours", "phases") else {}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(asked.threads))
     environment = {**os.environ, **waiting, **threads}
     done = subprocess.run([*start, *given], capture_output=True, text=True, check=False, env=environment)
@@ -240,8 +285,9 @@ def child(asked: argparse.Namespace, side: str, arch: str, **changes: Any) -> di
 # --- the rows ---------------------------------------------------------------------------------
 
 
-def write(folder: Path, rows: int, seed: int = 7) -> None:
-    for name, part in zip(Data._fields, made(rows + TEST, seed), strict=True):
+def write(folder: Path, rows: int, slots: int, seed: int = 7) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, part in zip(Data._fields, made(rows + TEST, slots, seed), strict=True):
         np.save(folder / f"{name}.npy", part)
 
 
@@ -251,12 +297,27 @@ def read(folder: Path, rows: int) -> tuple[Data, Data]:
     return every.cut(0, rows), every.cut(len(every.label) - TEST, len(every.label))
 
 
-def made(n: int, seed: int) -> Data:
+def write_table(folder: Path, rows: int) -> None:
+    """The rows to train on as a Delta table."""
+    import pyarrow as pa
+    from deltalake import WriterProperties, write_deltalake
+
+    train, _ = read(folder, rows)
+    properties = WriterProperties(max_row_group_size=ROW_GROUP)
+    for begin in range(0, rows, FILE):
+        part = train.cut(begin, min(begin + FILE, rows))
+        columns = {f"s_{n}": pa.array(column) for n, column in enumerate(hashed(part).T)}
+        columns |= {f"n_{n}": pa.array(column, from_pandas=True) for n, column in enumerate(part.real.T)}
+        table = pa.table({**columns, "label": part.label})
+        write_deltalake(folder / "table", table, mode="append", writer_properties=properties)
+
+
+def made(n: int, slots: int, seed: int) -> Data:
     world, rng = np.random.default_rng(99), np.random.default_rng(seed)
-    hashes = np.empty((n, SLOTS), np.int32)
+    hashes = np.empty((n, slots), np.int32)
     logit = np.full(n, -3.2)
     before = np.zeros((n, 4))
-    for slot in range(SLOTS):
+    for slot in range(slots):
         values = (rng.zipf(1.2, n) - 1) % VALUES
         hashes[:, slot] = world.permutation(1 << BITS)[:VALUES][values]
         if slot % 2 == 0:
@@ -279,12 +340,15 @@ def fit(asked: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(asked.threads)
     train, test = read(asked.work, asked.rows)
-    sides: dict[str, Callable[..., dict[str, Any]]] = {"ours": ours, "deepctr": deepctr}
+    sides: dict[str, Callable[..., dict[str, Any]]] = {"ours": ours, "phases": phases, "deepctr": deepctr}
     own = {"rate": asked.rate or RATES[asked.side]}
     found = sides.get(asked.side, plain_torch)(asked, train, test, **own)
+    if asked.device == "cuda":
+        found["gpu_peak_mb"] = torch.cuda.max_memory_allocated() >> 20
     p = found.pop("p")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
     head = {"side": asked.side, "arch": asked.arch, "rows": asked.rows, **own}
+    head |= {"device": asked.device, "precision": asked.precision}
     return {**head, **found, "ne": round(ne_of(test.label, p), 5), "peak_mb": peak}
 
 
@@ -294,62 +358,136 @@ def ne_of(label: NDArray[np.float32], p: NDArray[np.floating]) -> float:
     return normalized_entropy(label, p)
 
 
-def timed(rows: int, steps: Iterator[int]) -> dict[str, Any]:
+def timed(asked: argparse.Namespace, steps: Iterator[int]) -> dict[str, Any]:
     """What the steps after the first WARM take; each says how many rows it took."""
     done, wall, cpu = 0, 0.0, 0.0
     for step, own in enumerate(steps):
         done += own if step >= WARM else 0
         if step == WARM - 1:
+            wait(asked.device)
             wall, cpu = time.perf_counter(), time.process_time()
+    wait(asked.device)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"rows_per_s": round(done / wall), "rows_per_cpu_s": round(done / cpu), "timed_rows": min(done, rows)}
+    return {
+        "rows_per_s": round(done / wall),
+        "rows_per_cpu_s": round(done / cpu),
+        "timed_rows": min(done, asked.rows),
+    }
+
+
+def wait(device: str) -> None:
+    """Until a GPU has done all that it was given."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
 
 
 def ours(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) -> dict[str, Any]:
+    batch, whole = asked.sizes.batch, hashed(train)
+    with team_of(asked.ranks, asked.work) as team:
+        learner = learner_of(asked, train, team, rate)
+
+        def steps() -> Iterator[int]:
+            for step, begin in enumerate(range(0, asked.rows, batch)):
+                end = min(begin + batch, asked.rows)
+                cut = slice(
+                    begin + team.rank * (end - begin) // team.size,
+                    begin + (team.rank + 1) * (end - begin) // team.size,
+                )
+                label = train.label[cut]
+                learner.step(Batch(whole[cut], train.real[cut], label, np.ones_like(label)), step=step)
+                yield end - begin
+
+        found = timed(asked, steps())
+        per_step = team.bytes_sent // -(-asked.rows // batch)
+    seconds = {name: round(value, 3) for name, value in learner.seconds.items()}
+    return {**found, "bytes_per_step": per_step, "seconds": seconds, "p": said(asked, learner, test)}
+
+
+def phases(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) -> dict[str, Any]:
+    """Ours with rows from the table, and the share of the time that each phase takes."""
+    from clickmill import reader
+    from clickmill.loader import Columns, Loader, counted
+
+    with team_of(1, asked.work) as team:
+        learner = learner_of(asked, train, team, rate)
+    wait_for_phases(learner, asked.device)
+    pieces = counted(
+        reader.plan(str(asked.work / "table"), version=-(-asked.rows // FILE) - 1, shards=1)[0].pieces
+    )
+    columns = Columns(learner.net.layout.whole, learner.net.layout.numbers)
+    ahead = {"threads": asked.threads, "ahead": asked.threads}
+    loader = Loader(pieces, columns, batch_rows=asked.sizes.batch, seed=asked.seed, **ahead)
+
+    def steps() -> Iterator[int]:
+        batches = loader.epoch(0)
+        for step in range(loader.steps):
+            with learner._timed("reader"):
+                batch = next(batches)
+            learner.step(batch, step=step)
+            yield batch.rows
+            if step == WARM - 1:
+                learner.seconds = dict.fromkeys(learner.seconds, 0.0)
+
+    found = timed(asked, steps())
+    whole = found["timed_rows"] / found["rows_per_s"]
+    shares = {name: seconds / whole for name, seconds in learner.seconds.items()}
+    shares["rest"] = 1 - sum(shares.values())
+    shares = {name: round(share, 3) for name, share in shares.items()}
+    return {**found, "shares": shares, "p": said(asked, learner, test)}
+
+
+def wait_for_phases(learner: Any, device: str) -> None:
+    """From now on a phase begins and ends with the device idle; what is sent there is a phase of its own."""
+    plain, moved = learner._timed, learner._moved
+    learner.seconds = {"reader": 0.0, "host_to_device": 0.0, **learner.seconds}
+
+    @contextmanager
+    def alone(phase: str) -> Iterator[None]:
+        wait(device)
+        with plain(phase):
+            yield
+            wait(device)
+
+    def sent(part: NDArray[Any]) -> Any:
+        with alone("host_to_device"):
+            return moved(part)
+
+    learner._timed, learner._moved = alone, sent
+
+
+def learner_of(asked: argparse.Namespace, train: Data, team: Any, rate: float) -> Any:
     from clickmill.nets.layout import Layout
     from clickmill.nets.net import net_of
     from clickmill.nets.standard import moments, standard_of
     from clickmill.specs import WideDeepSpec
     from clickmill.train.wide_deep.learner import Learner
 
-    slots = tuple(f"s_{n}" for n in range(SLOTS))
+    sizes = asked.sizes
+    slots = tuple(f"s_{n}" for n in range(sizes.slots))
     dcn = asked.arch != "wide_deep"
-    settings = {"arch": "dcn_v2" if dcn else "wide_deep", "hidden": HIDDEN, "learning_rate": rate}
+    settings = {"arch": "dcn_v2" if dcn else "wide_deep", "hidden": sizes.hidden, "learning_rate": rate}
     settings |= {"cross_layers": CROSSES, "cross_rank": ARCHS[asked.arch], "seed": asked.seed}
     spec = WideDeepSpec.model_validate({**settings, "ftrl": {"l1": 0.0}, "precision": asked.precision})
-    wide = () if dcn else slots
     numbers = tuple(f"n_{n}" for n in range(NUMBERS))
-    layout = Layout(slots, (DIM,) * SLOTS, (BITS,) * SLOTS, tuple(range(SLOTS)), numbers, wide, 22, 1)
+    tables = (DIM,) * sizes.slots, (BITS,) * sizes.slots, tuple(range(sizes.slots))
+    layout = Layout(slots, *tables, numbers, () if dcn else slots, sizes.wide_bits, 1)
     q = float(train.label.mean())
     net = net_of(spec, layout, standard_of(moments(train.real)), float(np.log(q / (1 - q))), threads=asked.threads)
-    slot_hashes = hashed(train), hashed(test)  # (the wide part's table is one for all slots)
-    with team_of(asked.ranks, asked.work) as team:
-        learner = Learner(net.to(asked.device), spec, team)
+    return Learner(net.to(asked.device), spec, team)
 
-        def steps() -> Iterator[int]:
-            for step, begin in enumerate(range(0, asked.rows, BATCH)):
-                end = min(begin + BATCH, asked.rows)
-                cut = slice(
-                    begin + team.rank * (end - begin) // team.size,
-                    begin + (team.rank + 1) * (end - begin) // team.size,
-                )
-                label = train.label[cut]
-                learner.step(Batch(slot_hashes[0][cut], train.real[cut], label, np.ones_like(label)), step=step)
-                yield end - begin
 
-        found = timed(asked.rows, steps())
-        per_step = team.bytes_sent // -(-asked.rows // BATCH)
-    margins = [
-        learner.margins(slot_hashes[1][at : at + BATCH], test.real[at : at + BATCH])
-        for at in range(0, TEST, BATCH)
-    ]
-    seconds = {name: round(value, 3) for name, value in learner.seconds.items()}
-    return {**found, "bytes_per_step": per_step, "seconds": seconds, "p": sigmoid(np.concatenate(margins))}
+def said(asked: argparse.Namespace, learner: Any, test: Data) -> NDArray[np.float64]:
+    whole, batch = hashed(test), asked.sizes.batch
+    parts = [slice(at, at + batch) for at in range(0, TEST, batch)]
+    return sigmoid(np.concatenate([learner.margins(whole[part], test.real[part]) for part in parts]))
 
 
 def hashed(data: Data) -> NDArray[np.int32]:
     """Above the lowest BITS bits a slot's values have the slot's own ones, as hashes do."""
-    return data.hashes | (np.random.default_rng(5).permutation(2**14)[:SLOTS] << BITS).astype(np.int32)
+    own = np.random.default_rng(5).permutation(2**14)[: data.hashes.shape[1]]
+    return data.hashes | (own << BITS).astype(np.int32)
 
 
 def team_of(ranks: int, work: Path) -> Any:
@@ -369,13 +507,14 @@ def plain_torch(asked: argparse.Namespace, train: Data, test: Data, *, rate: flo
 
     torch.manual_seed(1)
     standard = standard_of(moments(train.real))
-    width, rank, dcn = SLOTS * DIM + 2 * NUMBERS, ARCHS[asked.arch], asked.arch != "wide_deep"
+    slots, hidden_widths, batch, _ = asked.sizes
+    width, rank, dcn = slots * DIM + 2 * NUMBERS, ARCHS[asked.arch], asked.arch != "wide_deep"
 
     def ready(data: Data) -> tuple[torch.Tensor, ...]:
         x = (np.log1p(data.real) - standard.mean) * standard.scale
         missing = np.isnan(x)
         numbers = np.concatenate([np.where(missing, 0, x), missing], axis=1).astype(np.float32)
-        places = data.hashes + (np.arange(SLOTS, dtype=np.int32) << BITS)
+        places = data.hashes + (np.arange(slots, dtype=np.int32) << BITS)
         return tuple(torch.from_numpy(part).to(asked.device) for part in (places, numbers, data.label))
 
     class Crossed(nn.Module):
@@ -395,13 +534,13 @@ def plain_torch(asked: argparse.Namespace, train: Data, test: Data, *, rate: flo
             return x
 
     q = float(train.label.mean())
-    embedding = nn.EmbeddingBag(SLOTS << BITS, DIM, mode="sum", sparse=True).to(asked.device)
+    embedding = nn.EmbeddingBag(slots << BITS, DIM, mode="sum", sparse=True).to(asked.device)
     nn.init.normal_(embedding.weight, 0, 0.01)
-    wide = nn.EmbeddingBag(SLOTS << BITS, 1, mode="sum", sparse=True).to(asked.device)
+    wide = nn.EmbeddingBag(slots << BITS, 1, mode="sum", sparse=True).to(asked.device)
     nn.init.zeros_(wide.weight)
     layers: list[nn.Module] = []
     before = width
-    for out in HIDDEN:
+    for out in hidden_widths:
         layers += [nn.Linear(before, out), nn.ReLU(inplace=True)]
         before = out
     hidden, crosses = nn.Sequential(*layers), Crossed()
@@ -424,8 +563,8 @@ def plain_torch(asked: argparse.Namespace, train: Data, test: Data, *, rate: flo
     places, numbers, label = ready(train)
 
     def steps() -> Iterator[int]:
-        for begin in range(0, asked.rows, BATCH):
-            cut = slice(begin, begin + BATCH)
+        for begin in range(0, asked.rows, batch):
+            cut = slice(begin, begin + batch)
             loss = nn.functional.binary_cross_entropy_with_logits(margins(places[cut], numbers[cut]), label[cut])
             sparse_optimizer.zero_grad()
             dense_optimizer.zero_grad()
@@ -436,10 +575,10 @@ def plain_torch(asked: argparse.Namespace, train: Data, test: Data, *, rate: flo
                 raise SystemExit("the loss is not finite")
             yield len(label[cut])
 
-    found = timed(asked.rows, steps())
+    found = timed(asked, steps())
     with torch.no_grad():
         test_places, test_numbers, _ = ready(test)
-        pairs = zip(test_places.split(BATCH), test_numbers.split(BATCH), strict=True)
+        pairs = zip(test_places.split(batch), test_numbers.split(batch), strict=True)
         said = torch.cat([margins(*pair) for pair in pairs])
     return {**found, "p": sigmoid(said.cpu().numpy())}
 
@@ -455,7 +594,8 @@ def deepctr(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) 
     from clickmill.nets.standard import moments, standard_of
 
     standard = standard_of(moments(train.real))
-    names = [f"C{n}" for n in range(SLOTS)], [f"I{n}" for n in range(NUMBERS)]
+    slots, hidden, batch, _ = asked.sizes
+    names = [f"C{n}" for n in range(slots)], [f"I{n}" for n in range(NUMBERS)]
     sparse = [SparseFeat(name, 1 << BITS, embedding_dim=DIM) for name in names[0]]
     features = [*sparse, *(DenseFeat(name, 1) for name in names[1])]
 
@@ -464,7 +604,7 @@ def deepctr(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) 
         columns = {name: data.hashes[:, n].astype(np.float32) for n, name in enumerate(names[0])}
         return columns | {name: x[:, n].astype(np.float32) for n, name in enumerate(names[1])}
 
-    common = {"dnn_hidden_units": HIDDEN, "l2_reg_linear": 0, "l2_reg_embedding": 0, "init_std": 0.01}
+    common = {"dnn_hidden_units": hidden, "l2_reg_linear": 0, "l2_reg_embedding": 0, "init_std": 0.01}
     crossed = {"cross_num": CROSSES, "l2_reg_cross": 0}
     if asked.arch == "wide_deep":
         model = WDL(features, features, **common)
@@ -473,15 +613,15 @@ def deepctr(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) 
     else:
         model = DCN(features, features, **common, **crossed, cross_parameterization="matrix")
     model.compile(torch.optim.Adagrad(model.parameters(), lr=rate), "binary_crossentropy")
-    model.fit(ready(train.cut(0, 2 * BATCH)), train.label[: 2 * BATCH], batch_size=BATCH, epochs=1, verbose=0)
+    model.fit(ready(train.cut(0, 2 * batch)), train.label[: 2 * batch], batch_size=batch, epochs=1, verbose=0)
     wall, cpu = time.perf_counter(), time.process_time()
-    model.fit(ready(train), train.label, batch_size=BATCH, epochs=1, verbose=0)
+    model.fit(ready(train), train.label, batch_size=batch, epochs=1, verbose=0)
     spent = time.perf_counter() - wall, time.process_time() - cpu
     rates = {
         name: round(asked.rows / seconds)
         for name, seconds in zip(("rows_per_s", "rows_per_cpu_s"), spent, strict=True)
     }
-    return {**rates, "timed_rows": asked.rows, "p": model.predict(ready(test), BATCH)[:, 0]}
+    return {**rates, "timed_rows": asked.rows, "p": model.predict(ready(test), batch)[:, 0]}
 
 
 def sigmoid(margins: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -492,6 +632,12 @@ def has_cuda() -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
+
+
+def gpu_name() -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name())
 
 
 if __name__ == "__main__":
