@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,22 +36,39 @@ def parts_of(network: bytes) -> tuple[dict[str, NDArray[Any]], bytes]:
     from safetensors.numpy import load, save
 
     tensors = load(network)
-    wide = tensors.pop(WIDE, np.empty(0, np.float32))
-    index = np.flatnonzero(wide)
+    arrays = _wide_part(tensors)
     rest: bytes = save(tensors)
-    return {"wide_index": index.astype(np.uint32), "wide_weight": wide[index]}, rest
+    return arrays, rest
 
 
-def whole_of(model: WideDeepModel) -> bytes:
-    """What `parts_of` was given."""
-    from safetensors.numpy import load, save
+def parts_in(place: Path) -> tuple[dict[str, NDArray[Any]], bytes]:
+    """The same of a file, by way of another one beside it: memory holds the tensors once, and not four times."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(place)
+    arrays = _wide_part(tensors)
+    rest = place.with_suffix(".deep")
+    save_file(tensors, rest)
+    del tensors
+    return arrays, rest.read_bytes()
+
+
+def put_whole(model: WideDeepModel, place: Path) -> None:
+    """Writes the file that `parts_in` was given."""
+    from safetensors.numpy import load, save_file
 
     tensors = load(model.network)
     if model.layout.wide:
         tensors[WIDE] = np.zeros(1 << model.layout.wide_bits, np.float32)
         tensors[WIDE][model.wide_index] = model.wide_weight
-    network: bytes = save(tensors)
-    return network
+    save_file(tensors, place)
+
+
+def _wide_part(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Takes the wide part's weights out, and returns those that are not 0."""
+    wide = tensors.pop(WIDE, np.empty(0, np.float32))
+    index = np.flatnonzero(wide)
+    return {"wide_index": index.astype(np.uint32), "wide_weight": wide[index]}
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,12 @@ class Layout:
         deep = sum(table.rows * ((1 + known) * table.dim + 2) for table in self.tables)  # (state, mark)
         return FLOAT * (deep + (4 << self.wide_bits if self.wide else 0))  # (weight, z, n, mark)
 
+    def packed(self) -> int:
+        """Memory that the driver needs at most while it makes an artifact of the weights: all of them once, and of
+        a wide part that has no weight 0 the indices and the file, five times its weights."""
+        deep = sum(table.rows * table.dim for table in self.tables)
+        return FLOAT * (deep + (5 << self.wide_bits if self.wide else 0))
+
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 

@@ -16,7 +16,7 @@ from clickmill.dataset import Dataset
 from clickmill.errors import ArtifactError, MissingColumnsError, PlatformError
 from clickmill.models import artifact, wide_deep
 from clickmill.models.card import Card
-from clickmill.models.wide_deep import WideDeepModel, parts_of, whole_of
+from clickmill.models.wide_deep import WideDeepModel, parts_in, parts_of, put_whole
 from clickmill.nets.layout import Layout, layout_of
 from clickmill.specs import WideDeepSpec
 
@@ -131,14 +131,19 @@ def test_a_sent_model_scores_the_same_and_takes_nothing_along_that_is_made_from_
 
 
 def test_what_training_went_on_from_is_what_was_trained(tmp_path: Path) -> None:
-    from safetensors.torch import load
+    from safetensors.torch import load_file
 
-    model = artifact.load(saved(tmp_path, spec()))
+    model, place = artifact.load(saved(tmp_path, spec())), tmp_path / "whole.safetensors"
     assert isinstance(model, WideDeepModel)
-    again, wanted = load(whole_of(model)), trained(spec()).tensors()
+    put_whole(model, place)
+    again, wanted = load_file(place), trained(spec()).tensors()
     assert again.keys() == wanted.keys()
     assert all(torch.equal(again[name], wanted[name]) for name in wanted)
     assert len(model.wide_index) == 2**11  # those that are 0 are left out
+    arrays, network = parts_in(place)
+    assert network == model.network
+    np.testing.assert_array_equal(arrays["wide_index"], model.wide_index)
+    np.testing.assert_array_equal(arrays["wide_weight"], model.wide_weight)
 
 
 def test_missing_hashes_are_refused_and_missing_numbers_are_not(tmp_path: Path) -> None:

@@ -56,10 +56,13 @@ class Checkpoints:
 
     def save_best(self, tensors: Mapping[str, Tensor], *, steps: int) -> None:
         """Leaves the weights that are best so far; those before stay until no checkpoint names them."""
-        from safetensors.torch import save
+        from safetensors.torch import save_file
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        _put(self.best(steps), save(dict(tensors)))
+        place = self.best(steps)
+        aside = _aside(place)
+        save_file(dict(tensors), aside)  # (from where they lie; `save` would copy them twice)
+        aside.replace(place)
 
     def best(self, steps: int) -> Path:
         """The file of the weights that were best after so many steps."""
@@ -82,6 +85,10 @@ class Checkpoints:
 
 def _put(place: Path, content: bytes) -> None:
     """Writes a file aside and renames it."""
-    aside = place.with_name(f"{place.name}.part")
+    aside = _aside(place)
     aside.write_bytes(content)
     aside.replace(place)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f"{place.name}.part")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import math
+import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +18,7 @@ from clickmill import __version__
 from clickmill.config import Config, digest
 from clickmill.errors import ConfigError, NoRowsError, NotEnoughRowGroupsError, PlatformError
 from clickmill.loader import Counted, counted
-from clickmill.models.wide_deep import WideDeepModel, parts_of, whole_of
+from clickmill.models.wide_deep import WideDeepModel, parts_in, put_whole
 from clickmill.nets.layout import Layout, layout_of
 from clickmill.session import is_local
 from clickmill.specs import WideDeepSpec, chosen
@@ -34,6 +37,7 @@ from clickmill.train.wide_deep.warm import CHAMPION, Start, anew, newest, start_
 FOLDER = ".checkpoints"
 """Of the artifacts' root: tasks, checkpoints and results of trainings that are not kept yet."""
 START = "start.safetensors"
+STALE_S = 7 * 24 * 3600
 VARYING = frozenset({"seconds", "rows_per_second", "resumed_from"})
 """Figures that a rerun need not repeat."""
 
@@ -43,9 +47,12 @@ class Plan:
     """A training that can begin."""
 
     task: Task
-    start: Start | None
     read: tuple[str, ...]
     """Tables."""
+    warm: dict[str, Any] | None = None
+    """What the card says of a warm start (the network itself lies in the task's folder, and not in memory)."""
+    line: str | None = None
+    """The same for a person."""
 
 
 def train(
@@ -70,12 +77,13 @@ def train(
     begin = time.perf_counter()
     plan = planned(tables, cfg, name=name, ds=ds, stretches=stretches)
     tell = named(say, name)
-    if plan.start is not None and tell is not None:
-        tell(plan.start.line)
+    sweep(Path(cfg.artifact_root, FOLDER), but=Path(plan.task.folder))
+    if plan.line is not None and tell is not None:
+        tell(plan.line)
     figures = _launched(tables, plan.task, tell)
-    if plan.start is not None:
-        figures["warm_start"] = plan.start.figures
-    arrays, network = parts_of(Path(plan.task.folder, RESULT, NETWORK).read_bytes())
+    if plan.warm is not None:
+        figures["warm_start"] = plan.warm
+    arrays, network = parts_in(Path(plan.task.folder, RESULT, NETWORK))
     outcome = Outcome(
         figures["keep_rate"],
         figures,
@@ -88,7 +96,7 @@ def train(
     )
     seconds = time.perf_counter() - begin
     row = keep(tables, cfg, outcome, name=name, ds=ds, stretches=stretches, seconds=seconds, dry_run=dry_run)
-    shutil.rmtree(plan.task.folder, ignore_errors=True)
+    _remove(Path(plan.task.folder))
     return row
 
 
@@ -127,7 +135,8 @@ def planned(tables: Tables, cfg: Config, *, name: str, ds: date, stretches: Stre
     task = Task(spec, layout, training, validation, str(place))
     if start is not None and start.model is not None:
         task = replace(task, start=_put(place, start.model), start_keep_rate=start.keep_rate)
-    return Plan(task, start, ("sample", "features", *(("feature_audit",) if audit else ())))
+    read = ("sample", "features", *(("feature_audit",) if audit else ()))
+    return Plan(task, read) if start is None else Plan(task, read, start.figures, start.line)
 
 
 def _require(tables: Tables, spec: WideDeepSpec) -> None:
@@ -214,5 +223,30 @@ def _put(place: Path, model: WideDeepModel) -> str:
     """The weights that a training goes on from, as a file in its folder."""
     place.mkdir(parents=True, exist_ok=True)
     file = place / START
-    file.write_bytes(whole_of(model))
+    put_whole(model, file)
     return str(file)
+
+
+def sweep(root: Path, *, but: Path) -> None:
+    """Removes the trainings in a folder that nothing was written to for STALE_S: no run goes on from them, since
+    their config or their tables have changed. A run beside this one writes far more often than that."""
+    now = time.time()
+    for folder in root.glob("*") if root.is_dir() else ():
+        if folder != but and now - _touched(folder) > STALE_S:
+            _remove(folder)
+
+
+def _touched(folder: Path) -> float:
+    """When something in it was last written; never to be called stale where it changes as we look."""
+    try:
+        return max(place.stat().st_mtime for place in (folder, *folder.rglob("*")))
+    except FileNotFoundError:
+        return math.inf
+
+
+def _remove(folder: Path) -> None:
+    """Renamed first: were the removal cut short, a rerun would go on from half a checkpoint."""
+    aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    with contextlib.suppress(FileNotFoundError):  # (another run was first)
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -237,8 +237,8 @@ class _Training:
         """Rank 0 leaves the best weights and the figures; all know when they are there."""
         if self._team.rank == 0:
             best = self._progress.best
-            weights = None if best is None else self._checkpoints.best(best).read_bytes()
-            _leave(Path(self._task.folder), weights or _packed(self._learner.net.tensors()), self._figures())
+            network = self._learner.net.tensors() if best is None else self._checkpoints.best(best)
+            _leave(Path(self._task.folder), network, self._figures())
         TeamRing(self._team).sum(np.zeros(1))
 
     def _figures(self) -> dict[str, Any]:
@@ -354,18 +354,16 @@ def _few(batch: Batch, number: int) -> Batch:
     )
 
 
-def _packed(tensors: dict[str, Tensor]) -> bytes:
-    from safetensors.torch import save
+def _leave(folder: Path, network: dict[str, Tensor] | Path | None, figures: dict[str, Any]) -> None:
+    """The result: written aside and renamed. network: its tensors or a file of them, not copied in memory."""
+    from safetensors.torch import save_file
 
-    return bytes(save(tensors))
-
-
-def _leave(folder: Path, network: bytes | None, figures: dict[str, Any]) -> None:
-    """The result: written aside and renamed."""
     aside = folder / f".{RESULT}-{secrets.token_hex(4)}"
     aside.mkdir()
-    if network is not None:
-        (aside / NETWORK).write_bytes(network)
+    if isinstance(network, Path):
+        shutil.copyfile(network, aside / NETWORK)
+    elif network is not None:
+        save_file(network, aside / NETWORK)
     (aside / FIGURES).write_text(json.dumps(figures), encoding="utf-8")
     place = folder / RESULT
     if place.exists():

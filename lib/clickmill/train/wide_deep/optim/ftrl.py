@@ -29,7 +29,8 @@ class Ftrl:
         """Forgets all it has seen, and goes on from the weights as they are: z such that they follow from it."""
         self._squares.zero_()
         stiffness = self._spec.beta / self._spec.alpha + self._spec.l2
-        self._z.copy_(-self._weight * stiffness - self._weight.sign() * self._spec.l1)
+        torch.sign(self._weight, out=self._z).mul_(-self._spec.l1)  # (in place: it may be as large as all else)
+        self._z.sub_(self._weight, alpha=stiffness)
 
     def apply(self, rows: Tensor, gradient: Tensor) -> None:
         """rows: (k,) int64, none twice; gradient: (k, 1), the sum of the batch's."""
