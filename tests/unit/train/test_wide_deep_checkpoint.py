@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +59,45 @@ def test_the_best_weights_stay_as_long_as_a_checkpoint_names_them(tmp_path: Path
         save(some, steps, best)
         assert some.best(best).exists()
     assert [place.name for place in tmp_path.glob("best-*")] == [some.best(15).name]
+
+
+def test_who_looks_between_any_two_steps_of_a_save_finds_a_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some, seen = Checkpoints(tmp_path, 1), []
+    save(some, 5)
+
+    def watched(owner: Any, name: str) -> None:
+        done = getattr(owner, name)
+
+        def wrapped(*given: Any, **further: Any) -> Any:
+            seen.append(steps_of(some))
+            found = done(*given, **further)
+            seen.append(steps_of(some))
+            return found
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    for owner, name in ((Path, "rename"), (Path, "replace"), (shutil, "rmtree")):
+        watched(owner, name)
+    save(some, 10)
+    assert seen == [5, 5, 5, 10, 10, 10]  # folder renamed, pointer replaced, the one before removed
+
+
+@pytest.mark.parametrize("name", ["rename", "replace"])
+def test_a_save_that_fails_midway_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    some = Checkpoints(tmp_path, 1)
+    save(some, 5)
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, name, full)
+        with pytest.raises(OSError, match="no space"):
+            save(some, 10)
+    assert steps_of(some) == 5
+    save(some, 10)
+    assert steps_of(some) == 10
