@@ -237,8 +237,23 @@ def test_world_sizes_that_disagree_are_an_error_by_name(short: Task) -> None:
 def test_what_a_launcher_says_is_told_where_no_rank_came(short: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launching, "WORKER", "clickmill.no_such_module")
     task = trained.again(short, "nobody", launcher="local")
-    with pytest.raises(RankError, match=r"0 of 1 ranks had come: .*no_such_module"):
+    with pytest.raises(RankError, match=r"0 of 1 ranks had come \(not rank 0\): .*no_such_module"):
         launch(task)
+
+
+def test_a_rank_that_is_killed_before_it_says_a_word_is_named(
+    short: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "killed_early.py").write_text(
+        "import os, runpy, signal\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"runpy.run_module('{launching.WORKER}', run_name='__main__')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(launching, "WORKER", "killed_early")
+    with pytest.raises(RankError, match=r"[01] of 2 ranks had come \(not rank (0, )?1\)"):
+        launch(trained.again(short, "killed-early", launcher="torchrun", ranks=2))
 
 
 def test_a_package_that_is_not_there_is_said_with_what_installs_it(

@@ -223,8 +223,10 @@ def _unknown(task: Task, code: int) -> RankError:
     log = Path(task.folder) / LOG
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     telling = [line for line in lines if "Error" in line] or [line for line in lines if line]
-    came = len(words.heard(task.folder))
+    came = {word["rank"] for word in words.heard(task.folder)}
+    missing = [str(rank) for rank in range(task.spec.ranks) if rank not in came]
+    without = f" (not rank {', '.join(missing)})" if missing else ""
     return RankError(
-        f"launcher {task.spec.launcher} ended with {code}, and {came} of {task.spec.ranks} ranks had come: "
-        f"{telling[-1][:300] if telling else 'it said nothing'} ({log} has all of it)"
+        f"launcher {task.spec.launcher} ended with {code}, and {len(came)} of {task.spec.ranks} ranks had come"
+        f"{without}: {telling[-1][:300] if telling else 'it said nothing'} ({log} has all of it)"
     )
