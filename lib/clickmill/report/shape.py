@@ -214,11 +214,8 @@ def _network(training: Mapping[str, Any]) -> Network | None:
     """Of a network; None of other models."""
     if "bytes_per_step" not in training:
         return None
-    entropy = training["base_entropy"]
     return Network(
-        curve=tuple(
-            (step, None if loss is None else loss / entropy, ne) for step, loss, _, ne in training["history"]
-        ),
+        curve=tuple((step, training_ne, ne) for step, _, _, ne, training_ne in training["history"]),
         best=training["best_step"],
         steps=training["steps"],
         ranks=training["ranks"],

@@ -17,6 +17,7 @@ from torch.nn import functional
 from unit.nets.networks import Rows, layout_for, rows_of, spec_of, standard_for
 
 from clickmill.errors import ArtifactError, NonFiniteLossError
+from clickmill.metrics import log_loss
 from clickmill.nets.net import Net, net_of
 from clickmill.specs import WideDeepSpec
 from clickmill.train.wide_deep.learner import Learner, Stepped
@@ -26,10 +27,10 @@ from clickmill.train.wide_deep.team import Alone, BrokenTeamError, Team
 INTERCEPT = -1.1
 
 
-def learner(spec: WideDeepSpec, team: Team | None = None, *, threads: int = 1) -> Learner:
+def learner(spec: WideDeepSpec, team: Team | None = None, *, threads: int = 1, keep_rate: float = 1.0) -> Learner:
     layout = layout_for(spec)
     net = net_of(spec, layout, standard_for(rows_of(layout, 500)), INTERCEPT, threads=threads)
-    return Learner(net, spec, team or Alone())
+    return Learner(net, spec, team or Alone(), keep_rate=keep_rate)
 
 
 def batches(spec: WideDeepSpec, number: int, rows: int = 64) -> list[Rows]:
@@ -148,6 +149,19 @@ def test_the_first_loss_is_the_entropy_of_the_base_rate(changes: dict[str, Any])
     assert found.click_sum == rows.label.sum()
 
 
+@pytest.mark.parametrize("keep_rate", [0.04, 1.0])
+def test_a_step_tells_the_loss_of_p_with_rows_weighted_as_full_traffic_has_them(keep_rate: float) -> None:
+    own = learner(spec_of(), keep_rate=keep_rate)
+    for step, rows in enumerate(batches(spec_of(), 4)):
+        margins = own.margins(rows.whole, rows.real).astype(np.float64)
+        found = own.step(rows, step=step)
+        p = 1 / (1 + np.exp(-margins) / keep_rate)
+        full = rows.weight * np.where(rows.label == 1, 1, 1 / keep_rate)
+        told = found.full_loss_sum / found.full_weight_sum
+        assert told == pytest.approx(log_loss(rows.label, p, full), rel=2e-6)
+        assert found.click_sum / found.full_weight_sum == pytest.approx(full @ rows.label / full.sum(), rel=1e-6)
+
+
 @pytest.mark.parametrize("optimizer", ["adagrad", "adam"])
 @pytest.mark.parametrize("arch", ["wide_deep", "deep", "dcn_v2"])
 def test_a_few_rows_are_learned_by_heart(arch: str, optimizer: str) -> None:
@@ -240,15 +254,15 @@ def trained(own: Learner, every: list[Rows]) -> tuple[list[Stepped], Learner]:
 def test_ranks_of_b_rows_are_one_rank_of_all_their_rows(changes: dict[str, Any]) -> None:
     spec = spec_of(**changes)
     every = batches(spec, 20, 96)
-    alone, one = trained(learner(spec), every)
+    alone, one = trained(learner(spec, keep_rate=0.2), every)
     ends = [(0, 40), (40, 96), (96, 96)]  # (a rank's mean is not the mean, and one rank has no rows)
 
     def rank(team: Team) -> tuple[list[Stepped], Learner]:
-        return trained(learner(spec, team), [rows.cut(*ends[team.rank]) for rows in every])
+        return trained(learner(spec, team, keep_rate=0.2), [rows.cut(*ends[team.rank]) for rows in every])
 
     found = on_ranks(3, rank)
     for losses, own in found:
-        np.testing.assert_allclose([s.loss for s in losses], [s.loss for s in alone], rtol=1e-5)
+        np.testing.assert_allclose(losses, alone, rtol=1e-5)  # (all that a step tells)
         for name, tensor in own.state().items():
             assert torch.equal(tensor, found[0][1].state()[name]), "ranks differ"
             torch.testing.assert_close(tensor, one.state()[name], rtol=1e-2, atol=1e-3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,15 @@ from clickmill.errors import (
     NoRowsError,
     PreflightError,
 )
-from clickmill.metrics import log_loss
+from clickmill.metrics import log_loss, normalized_entropy
 from clickmill.nets.net import net_of
 from clickmill.nets.standard import standard_of
+from clickmill.specs import Ftrl
+from clickmill.train.wide_deep import loop
 from clickmill.train.wide_deep.first_pass import known
+from clickmill.train.wide_deep.learner import Learner
 from clickmill.train.wide_deep.loop import fit
+from clickmill.train.wide_deep.say import learned
 from clickmill.train.wide_deep.task import FIGURES, NETWORK, RESULT, Task
 from clickmill.train.wide_deep.team import Alone
 
@@ -48,14 +54,42 @@ def run(task: Task, folder: Path, **spec: Any) -> dict[str, Any]:
 
 def judged(task: Task, tensors: dict[str, Any], keep_rate: float) -> float:
     """Log-loss of p on validation time by a network that is made anew."""
+    rows = trained.rows(3000, seed=2, sampled=False)
+    return log_loss(rows["label"].to_numpy(), said(task, tensors, keep_rate, rows))
+
+
+def said(task: Task, tensors: dict[str, Any], keep_rate: float, rows: pa.Table) -> Any:
+    """(n,) p of rows."""
     net = net_of(task.spec, task.layout, standard_of(np.zeros((1, 3))), 0.0).eval()
     net.load({name: torch.from_numpy(one) for name, one in tensors.items()})
-    rows = trained.rows(3000, seed=2, sampled=False)
     whole = np.stack([rows[name].to_numpy() for name in task.layout.whole], axis=1)
     real = np.stack([rows[name].to_numpy() for name in task.layout.numbers], axis=1)
     with torch.no_grad():
         margins = net(torch.from_numpy(whole), torch.from_numpy(real)).double().numpy()
-    return log_loss(rows["label"].to_numpy(), 1 / (1 + np.exp(-(margins + math.log(keep_rate)))))
+    return 1 / (1 + np.exp(-(margins + math.log(keep_rate))))
+
+
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines of progress of trainings to come."""
+    lines: list[str] = []
+    monkeypatch.setattr(loop.watch, "teller", lambda *_: lines.append)
+    return lines
+
+
+def begin_with(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], object]) -> None:
+    """Networks to come begin with changed tensors."""
+
+    def changed(*given: Any, **more: Any) -> Any:
+        net = net_of(*given, **more)
+        change(net.tensors())
+        return net
+
+    monkeypatch.setattr(loop, "net_of", changed)
+
+
+def kill_units(tensors: dict[str, Any]) -> None:
+    """No unit of the first layer answers to any row, so that neither it nor the head learns."""
+    tensors["body.layers.0.bias"].fill_(-1e9)
 
 
 def test_what_is_known_of_rows_is_what_the_table_says(task: Task) -> None:
@@ -131,14 +165,143 @@ def test_a_warm_start_begins_with_the_same_p_at_another_keep_rate(task: Task, tm
     warm = replace(task, start=str(place), start_keep_rate=0.1)
     found = run(warm, tmp_path / "b", epochs=1, validate_steps=1, learning_rate=1e-9)
     assert found["history"][0][2] == pytest.approx(first["validation_log_loss"], abs=2e-3)
+    assert (
+        found["first_log_loss"] < 0.99 * found["first_expected"]
+    )  # (no error: it need not begin at the base rate)
 
 
-def test_a_few_rows_are_learned_by_heart_unless_something_holds_back(task: Task, tmp_path: Path) -> None:
-    own = replace(task, folder=str(tmp_path), overfit_check=True)
-    fit(replace(own, spec=task.spec.model_copy(update={"learning_rate": 0.1})), Alone())
-    said = json.loads((tmp_path / RESULT / FIGURES).read_text())["overfit"]
-    assert said["last"] < 0.05 * said["first"]
-    assert not (tmp_path / RESULT / NETWORK).exists()
-    idle = {"learning_rate": 1e-6, "arch": "deep"}
-    with pytest.raises(PreflightError, match="should be near 0"):
-        fit(replace(own, spec=task.spec.model_copy(update=idle), layout=replace(task.layout, wide=())), Alone())
+@pytest.mark.parametrize("correction", ["prior", "weight"])
+def test_ne_in_training_is_that_of_p_with_rows_weighted_to_full_traffic(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, correction: str
+) -> None:
+    """Of a network that goes on from what it is, and does not move: its figures are then those of one look."""
+    keep_rate = trained.KEEP if correction == "prior" else 1.0
+    still = {"learning_rate": 1e-12, "ftrl": Ftrl(alpha=1e-12, l1=0, l2=0), "correction": correction}
+    first = run(task, tmp_path / "a", correction=correction)["tensors"]
+    place = tmp_path / "start.safetensors"
+    save_file(first, place)
+    lines = told(monkeypatch)
+    warm = replace(task, start=str(place), start_keep_rate=keep_rate)
+    found = run(warm, tmp_path / "b", epochs=1, batch_rows=500, **still)
+    rows = trained.rows(6000, seed=1, sampled=True)
+    label, weight = rows["label"].to_numpy(), rows["weight"].to_numpy()
+    p = said(task, first, keep_rate, rows)
+    assert found["train_log_loss"] == pytest.approx(log_loss(label, p, weight), rel=1e-4)
+    assert found["train_ne"] == pytest.approx(normalized_entropy(label, p, weight), rel=1e-4)
+    steps = [float(found.group(1)) for line in lines if (found := re.search(r"NE ([0-9.]+), ", line))]
+    assert len(steps) == 12
+    assert np.mean(steps) == pytest.approx(normalized_entropy(label, p, weight), abs=0.02)
+
+
+def test_rows_of_one_label_have_no_ne(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = told(monkeypatch)
+    table = trained.rows(30, seed=1, sampled=True)
+    own = replace(task, training=trained.pieces(tmp_path / "t", table), validation=())
+    found = run(own, tmp_path / "a", epochs=1, batch_rows=1, validate_steps=1, checkpoint_steps=9999)
+    assert [ne for *_, ne in found["history"]] == [None] * 30
+    assert sum("NE unknown" in line for line in lines) == 30
+
+
+def test_figures_of_a_training_that_was_interrupted_are_those_of_a_whole_one(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, step = run(task, tmp_path / "a", epochs=1), Learner.step
+    with monkeypatch.context() as patch:
+
+        def broken(own: Learner, batch: Any, *, step: int, go: Any = step) -> Any:
+            if step == 10:
+                raise KeyboardInterrupt
+            return go(own, batch, step=step)
+
+        patch.setattr(Learner, "step", broken)
+        with pytest.raises(KeyboardInterrupt):
+            run(task, tmp_path / "b", epochs=1)
+    found = run(task, tmp_path / "b", epochs=1)
+    assert found["resumed_from"] == 8
+    same = ("history", "train_ne", "train_log_loss", "first_log_loss", "first_expected", "idle")
+    assert {name: found[name] for name in same} == {name: whole[name] for name in same}
+
+
+# --- pre-flight -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("correction", ["prior", "weight"])
+def test_a_training_begins_at_the_base_rate_and_all_of_it_learns(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, correction: str
+) -> None:
+    lines = told(monkeypatch)
+    found = run(task, tmp_path / "a", epochs=1, correction=correction, batch_rows=6000)
+    assert found["first_log_loss"] == pytest.approx(found["base_entropy"], rel=1e-5)  # (of all rows in one batch)
+    assert found["first_expected"] == pytest.approx(found["base_entropy"], rel=1e-6)
+    assert found["idle"] != []  # (the head begins at 0: what lies before it learns from the second step on)
+    found = run(task, tmp_path / "b", epochs=1, correction=correction)
+    assert found["first_log_loss"] == pytest.approx(found["first_expected"], rel=1e-5)
+    assert found["idle"] == []
+    (line,) = [line for line in lines if line.startswith("begins at")]
+    assert f"{found['first_log_loss']:.6f} of the sample" in line
+    assert "all 6 groups of parameters by step 2" in line
+
+
+@pytest.mark.parametrize("overfit_check", [False, True])
+def test_a_network_that_begins_elsewhere_is_stopped(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overfit_check: bool
+) -> None:
+    begin_with(monkeypatch, lambda tensors: tensors["intercept"].add_(1e-2))
+    with pytest.raises(PreflightError, match="does not begin at the log-odds"):
+        run(replace(task, overfit_check=overfit_check), tmp_path / "a", learning_rate=0.1)
+
+
+@pytest.mark.parametrize("overfit_check", [False, True])
+def test_a_network_of_which_a_part_does_not_learn_is_stopped(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overfit_check: bool
+) -> None:
+    begin_with(monkeypatch, kill_units)
+    with pytest.raises(PreflightError, match=r"no gradient reached body\.layers\.0\.bias, .*layers\.0\.weight"):
+        run(replace(task, overfit_check=overfit_check), tmp_path / "a", ftrl=Ftrl(alpha=1.0, l1=0.0))
+
+
+def check(task: Task, folder: Path, **spec: Any) -> dict[str, Any]:
+    """What the overfit check says."""
+    folder.mkdir(exist_ok=True)
+    own = replace(task, folder=str(folder), overfit_check=True, spec=task.spec.model_copy(update=spec))
+    fit(own, Alone())
+    assert not (folder / RESULT / NETWORK).exists()
+    found: dict[str, Any] = json.loads((folder / RESULT / FIGURES).read_text())["overfit"]
+    return found
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7, 256])
+def test_a_few_rows_of_both_labels_are_learned_by_heart_however_large_a_batch_is(
+    task: Task, tmp_path: Path, batch_rows: int
+) -> None:
+    found = check(task, tmp_path / "a", learning_rate=0.1, batch_rows=batch_rows)
+    assert found["last"] < 0.05 * found["first"]
+    assert (found["rows"], found["clicks"]) == (64, 32)
+    assert learned(found).startswith("log-loss of 64 rows, 32 of them clicks, from ")
+
+
+def test_where_there_are_few_clicks_all_are_taken_and_none_is_an_error(task: Task, tmp_path: Path) -> None:
+    table = trained.rows(3000, seed=1, sampled=True)
+    place = table.schema.get_field_index("label")
+    for clicks in (3, 0):
+        label = pa.array((np.arange(3000) >= 3000 - clicks).astype(np.int8))
+        own = replace(
+            task, training=trained.pieces(tmp_path / f"t{clicks}", table.set_column(place, "label", label))
+        )
+        if clicks:
+            found = check(own, tmp_path / "a", learning_rate=0.1)
+            assert (found["rows"], found["clicks"]) == (35, 3)
+        else:
+            with pytest.raises(DegenerateLabelsError, match="all 3000 training labels are 0"):
+                check(own, tmp_path / "b")
+
+
+@pytest.mark.parametrize(("learning_rate", "share"), [(1e-6, (0.99, 1.0)), (5e-3, (0.1, 0.8))])
+def test_rows_that_are_not_learned_by_heart_are_an_error(
+    task: Task, tmp_path: Path, learning_rate: float, share: tuple[float, float]
+) -> None:
+    own = replace(task, layout=replace(task.layout, wide=()))
+    with pytest.raises(PreflightError, match=r"64 rows, 32 of them clicks, .*should be near 0") as raised:
+        check(own, tmp_path / "a", learning_rate=learning_rate, arch="deep")
+    first, last = map(float, re.findall(r"from ([0-9.]+) to ([0-9.]+),", str(raised.value))[0])
+    assert share[0] <= last / first <= share[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,8 +26,8 @@ from clickmill.train.wide_deep.optim.rows import RowAdagrad, RowAdam
 from clickmill.train.wide_deep.sparse import Summed, TableSums, WideSums
 from clickmill.train.wide_deep.team import BrokenTeamError, Team
 
-SUMS = 3
-"""Figures that are summed along with the gradients: Σ w·loss, Σ w, Σ w·label."""
+SUMS = 5
+"""Figures that are summed along with the gradients: Σ w·loss, Σ w, Σ w·label, Σ v·loss of p, Σ v."""
 
 
 class Rows(Protocol):
@@ -50,7 +51,11 @@ class Stepped(NamedTuple):
     """Σ w · log-loss of p_sampled."""
     weight_sum: float
     click_sum: float
-    """Σ w · label."""
+    """Σ w · label, and Σ v · label."""
+    full_loss_sum: float
+    """Σ v · log-loss of p, where v is w, and of non-clicks w over the keep rate: rows as full traffic has them."""
+    full_weight_sum: float
+    """Σ v."""
 
     @property
     def loss(self) -> float:
@@ -75,10 +80,11 @@ class Learner:
 
     The gradient of Σ w·loss / Σ w over the batches of all ranks moves the deep part and the tables; FTRL is given
     that of Σ w·loss. `net` lies on the device that it is trained on, and must not be moved afterwards.
+    keep_rate: by which p is corrected; 1 where rows weigh what they stand for.
     """
 
-    def __init__(self, net: Net, spec: WideDeepSpec, team: Team) -> None:
-        self.net, self._spec, self._team = net, spec, team
+    def __init__(self, net: Net, spec: WideDeepSpec, team: Team, *, keep_rate: float = 1.0) -> None:
+        self.net, self._spec, self._team, self._keep_rate = net, spec, team, keep_rate
         self._device = net.intercept.device
         self._names = [name for name, _ in net.named_parameters()]
         self._dense = [parameter for _, parameter in net.named_parameters()]
@@ -182,13 +188,21 @@ class Learner:
             deep = self.net.margins(x)
         margins = deep.detach() if wide is None else deep.detach() + wide
         losses = functional.binary_cross_entropy_with_logits(margins, label, reduction="none")
-        sums = torch.stack([weight @ losses, weight.sum(), weight @ label])
+        sums = self._figures(margins, losses, label, weight)
         by_margin = weight * (margins.sigmoid() - label)
         with self._timed("backward"):
             # (handed `by_margin` itself, torch would import all of sympy: seconds in every process)
             of_x, *of_dense = torch.autograd.grad(deep @ by_margin, [x, *self._dense])
             flat = torch.cat([*(one.reshape(-1) for one in of_dense), sums])
         return _Deep(flat, of_x.contiguous(), by_margin, losses)
+
+    def _figures(self, margins: Tensor, losses: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+        """(SUMS,). (Sums of torch's, by halves: the error of a long dot product grows with its rows.)"""
+        of_p = functional.binary_cross_entropy_with_logits(
+            margins + math.log(self._keep_rate), label, reduction="none"
+        )
+        full = weight * (label + (1 - label) / self._keep_rate)
+        return torch.stack([weight * losses, weight, weight * label, full * of_p, full]).sum(dim=1)
 
     def _summed(self, own: Summed) -> Summed:
         with self._timed("communicate"):

@@ -14,24 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clickmill.errors import NoRowsError, PreflightError
+from clickmill.errors import NoRowsError
 from clickmill.loader import Batch, Columns, Loader, pinned
 from clickmill.nets.net import net_of
 from clickmill.nets.standard import standard_of
 from clickmill.train import watch
 from clickmill.train.clock import Clock
 from clickmill.train.sampled import normalized
+from clickmill.train.wide_deep import preflight
 from clickmill.train.wide_deep.checkpoint import Checkpoints
 from clickmill.train.wide_deep.first_pass import Known, TeamRing, known
-from clickmill.train.wide_deep.learner import Learner
+from clickmill.train.wide_deep.learner import Learner, Stepped
 from clickmill.train.wide_deep.task import CHECKPOINTS, FIGURES, NETWORK, RESULT, Task
 from clickmill.train.wide_deep.team import Team
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-OVERFIT_ROWS, OVERFIT_STEPS, OVERFIT_SHARE = 32, 200, 0.05
-"""So many clicks and non-clicks are learned by heart in so many steps: their loss must fall to such a share."""
+Sums = tuple[float, float, float]
+"""Σ v·loss of p, Σ v and Σ v·label, where v is what a row weighs in full traffic."""
 
 
 @dataclass
@@ -44,11 +45,17 @@ class Progress:
     """The next of the epoch."""
     steps: int = 0
     """Made, of all epochs."""
-    loss: tuple[float, float] = (0.0, 0.0)
-    """Σ w·loss and Σ w of the steps since the last look."""
+    seen: Sums = (0.0, 0.0, 0.0)
+    """Of the steps since the last look."""
     first_loss: float | None = None
-    history: list[tuple[int, float, float | None, float | None]] = field(default_factory=list)
-    """Of each look: steps made, mean loss of the steps before it, log-loss of validation time, its NE."""
+    """Of p_sampled, in the first step."""
+    first_expected: float | None = None
+    """What it is where every margin is the base rate's."""
+    idle: list[str] | None = None
+    """Groups of parameters that no gradient has reached yet; None before there was one."""
+    history: list[tuple[int, float, float | None, float | None, float | None]] = field(default_factory=list)
+    """Of each look: steps made, log-loss of p in the steps before it, that of validation time, its NE, NE of the
+    steps."""
     validated: tuple[int, int] = (0, 0)
     """Rows and clicks of validation time."""
     best: int | None = None
@@ -72,7 +79,7 @@ class Progress:
         first = found["known"]
         own = found | {
             "known": Known(**first | {"moments": tuple(tuple(one) for one in first["moments"])}),
-            "loss": tuple(found["loss"]),
+            "seen": tuple(found["seen"]),
             "history": [tuple(look) for look in found["history"]],
             "validated": tuple(found["validated"]),
             "least": math.inf if found["least"] is None else found["least"],
@@ -84,7 +91,8 @@ def fit(task: Task, team: Team, device: str = "cpu") -> None:
     """Trains, and leaves the result in the task's folder; goes on from the checkpoint that is there.
 
     Raises NoRowsError, DegenerateLabelsError, KeepRateError, InputError and MissingColumnsError for data that
-    cannot be trained on, NotEnoughRowGroupsError, NonFiniteLossError, BrokenTeamError.
+    cannot be trained on, NotEnoughRowGroupsError, NonFiniteLossError, BrokenTeamError; PreflightError where the
+    network does not begin at the base rate, or no gradient reaches a part of it.
     """
     if not task.validation and task.spec.patience is not None:
         raise NoRowsError(
@@ -135,7 +143,12 @@ class _Training:
     @property
     def _shift(self) -> float:
         """From the margins of p_sampled to those of p."""
-        return 0.0 if self._spec.correction == "weight" else math.log(self._progress.known.keep_rate)
+        return math.log(self._keep_rate)
+
+    @property
+    def _keep_rate(self) -> float:
+        """By which p is corrected."""
+        return 1.0 if self._spec.correction == "weight" else self._progress.known.keep_rate
 
     def _new_learner(self, device: str) -> Learner:
         import torch
@@ -144,7 +157,7 @@ class _Training:
         intercept = math.log(first.base_rate / (1 - first.base_rate))
         standard = standard_of(first.moments)
         net = net_of(self._spec, self._task.layout, standard, intercept, threads=torch.get_num_threads())
-        learner = Learner(net.to(device), self._spec, self._team)
+        learner = Learner(net.to(device), self._spec, self._team, keep_rate=self._keep_rate)
         if self._task.start is not None:
             learner.start(_warm(self._task, self._shift))
         return learner
@@ -182,12 +195,35 @@ class _Training:
         progress, sent = self._progress, self._team.bytes_sent
         done = self._learner.step(batch, step=progress.steps)
         progress.sent += self._team.bytes_sent - sent
-        progress.loss = (progress.loss[0] + done.loss_sum, progress.loss[1] + done.weight_sum)
+        seen = (done.full_loss_sum, done.full_weight_sum, done.click_sum)
+        progress.seen = (progress.seen[0] + seen[0], progress.seen[1] + seen[1], progress.seen[2] + seen[2])
         progress.step, progress.steps = progress.step + 1, progress.steps + 1
-        if progress.first_loss is None:
-            progress.first_loss = done.loss_sum / done.weight_sum
+        if done.weight_sum:
+            self._check(done)
         self._clock.done("step")
-        self._tell_step(done.loss_sum / done.weight_sum)
+        self._tell_step(seen)
+
+    def _check(self, done: Stepped) -> None:
+        """Looks whether the training begins as it must. A warm start begins wherever it was left."""
+        progress, warm = self._progress, self._task.start is not None
+        if progress.first_loss is None:
+            progress.first_loss = done.loss
+            progress.first_expected = preflight.entropy(done.click_sum / done.weight_sum, progress.known.base_rate)
+            if not warm:
+                preflight.require_base_rate(progress.first_loss, progress.first_expected)
+        if progress.idle == [] or progress.steps > preflight.REACH_STEPS:
+            return
+        norms = self._learner.gradient_norms()
+        idle = [name for name in preflight.idle(norms) if progress.idle is None or name in progress.idle]
+        progress.idle = idle
+        if not idle:
+            self._tell(
+                f"begins at log-loss {progress.first_loss:.6f} of the sample, where the base rate's is "
+                f"{progress.first_expected:.6f}; gradient reached all {len(norms)} groups of parameters by step "
+                f"{progress.steps}"
+            )
+        elif progress.steps == preflight.REACH_STEPS and not warm:
+            preflight.require_reached(idle, progress.steps)
 
     def _look(self) -> None:
         """Judges validation time, keeps the best weights, and says whether training ends."""
@@ -195,9 +231,9 @@ class _Training:
         loss, rows, clicks = self._validated()
         progress.validated = (rows, clicks)
         ne = normalized(loss, clicks / rows) if rows else None
-        mean = progress.loss[0] / progress.loss[1] if progress.loss[1] else math.nan
-        progress.history.append((progress.steps, mean, loss if rows else None, ne))
-        progress.loss, progress.norms = (0.0, 0.0), self._learner.gradient_norms()
+        mean, training_ne = _judged(progress.seen)
+        progress.history.append((progress.steps, mean, loss if rows else None, ne, training_ne))
+        progress.seen, progress.norms = (0.0, 0.0, 0.0), self._learner.gradient_norms()
         if rows and loss < progress.least:
             progress.least, progress.best, progress.patient = loss, progress.steps, 0
             if self._team.rank == 0:
@@ -262,9 +298,11 @@ class _Training:
             "stopped": progress.stopped,
             "stops_early": spec.patience is not None,
             "first_log_loss": progress.first_loss,
+            "first_expected": progress.first_expected,
+            "idle": progress.idle,
             "base_entropy": -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate)),
             "train_log_loss": look[1],
-            "train_ne": normalized(look[1], rate),
+            "train_ne": look[4],
             "validation_rows": rows,
             "validation_clicks": clicks,
             "validation_log_loss": look[2],
@@ -279,39 +317,37 @@ class _Training:
 
     def overfit(self) -> None:
         """Raises PreflightError unless a few rows are learned by heart and every part of the network learns."""
-        spec = self._spec
-        batch = _few(next(iter(self._loader.epoch(0))), OVERFIT_ROWS)
-        losses = self._learner.overfit(batch, steps=OVERFIT_STEPS)
+        batch = preflight.few(self._loader.epoch(0), preflight.OVERFIT_ROWS)
+        rows, clicks = TeamRing(self._team).sum(np.array([batch.rows, batch.label.sum()], np.float64))
+        losses = self._learner.overfit(batch, steps=preflight.OVERFIT_STEPS)
         norms = self._learner.gradient_norms()
-        idle = sorted(name for name, norm in norms.items() if not norm > 0)
-        if idle:
-            raise PreflightError(f"overfit check: no gradient reaches {', '.join(idle)}")
-        if not losses[-1] < OVERFIT_SHARE * losses[0]:
-            raise PreflightError(
-                f"overfit check: in {OVERFIT_STEPS} steps the loss of {2 * OVERFIT_ROWS} rows fell from "
-                f"{losses[0]:.4f} to {losses[-1]:.4f}, and should be near 0: learning_rate {spec.learning_rate}, "
-                "clip_norm, dropout or ftrl hold it back"
-            )
-        said = {"first": losses[0], "last": losses[-1], "steps": OVERFIT_STEPS, "gradient_norms": norms}
+        if self._task.start is None:
+            expected = preflight.entropy(clicks / rows, self._progress.known.base_rate)
+            preflight.require_base_rate(losses[0], expected)
+        preflight.require_reached(preflight.idle(norms), preflight.OVERFIT_STEPS)
+        said = {"rows": int(rows), "clicks": int(clicks), "first": losses[0], "last": losses[-1]}
+        preflight.require_learned(said, self._spec.learning_rate)
         if self._team.rank == 0:
-            _leave(Path(self._task.folder), None, {"overfit": said})
+            further = {"steps": preflight.OVERFIT_STEPS, "gradient_norms": norms}
+            _leave(Path(self._task.folder), None, {"overfit": said | further})
 
     def _tell(self, line: str) -> None:
         if self._say is not None:
             self._say(line)
 
-    def _tell_step(self, loss: float) -> None:
+    def _tell_step(self, sums: Sums) -> None:
         if self._say is None:
             return
         progress, first = self._progress, self._progress.known
         made, seconds = progress.steps - self._resumed, time.perf_counter() - self._begun
         left = (self._spec.epochs * self._loader.steps - progress.steps) * seconds / made
         rows = made * first.rows / self._loader.steps
-        ne = normalized(loss, first.base_rate)
+        loss, ne = _judged(sums)
+        said = "unknown" if ne is None else f"{ne:.4f}"
         seen = f", {progress.history[-1][2]:.6f} in validation" if progress.best is not None else ""
         self._say(
             f"epoch {progress.epoch + 1} of {self._spec.epochs}, step {progress.step} of {self._loader.steps}: "
-            f"log-loss {loss:.6f} in training{seen}, NE {ne:.4f}, {rows / seconds:,.0f} rows/s, "
+            f"log-loss {loss:.6f} in training{seen}, NE {said}, {rows / seconds:,.0f} rows/s, "
             f"{progress.sent / progress.steps / 2**20:.2f} MB a step between ranks, {left:.0f} s left"
         )
 
@@ -341,17 +377,12 @@ def _warm(task: Task, shift: float) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def _few(batch: Batch, number: int) -> Batch:
-    """At most so many clicks and so many non-clicks of a batch, each of weight 1."""
-    own = np.arange(batch.rows)
-    places = np.concatenate([own[batch.label[: batch.rows] == label][:number] for label in (0, 1)])
-    return batch._replace(
-        whole=batch.whole[places],
-        real=batch.real[places],
-        label=batch.label[places],
-        weight=np.ones(len(places), np.float32),
-        rows=len(places),
-    )
+def _judged(sums: Sums) -> tuple[float, float | None]:
+    """Log-loss and NE of p; None where the labels agree."""
+    loss, weight, clicks = sums
+    if not weight:
+        return math.nan, None
+    return loss / weight, normalized(loss / weight, clicks / weight)
 
 
 def _leave(folder: Path, network: dict[str, Tensor] | Path | None, figures: dict[str, Any]) -> None:

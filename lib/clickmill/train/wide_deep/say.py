@@ -19,9 +19,15 @@ def words(figures: Mapping[str, Any]) -> str:
 
 def warn_of(figures: Mapping[str, Any]) -> list[str]:
     """What a careful person would not like to have overlooked."""
-    warnings = []
-    if figures["stops_early"] and figures["best_step"] == figures["steps"]:
-        warnings.append("validation log-loss was still falling at the last step; raise epochs or learning_rate")
+    warnings, ne = [], figures["validation_ne"]
+    if ne is not None and not ne <= 1:
+        warnings.append(
+            f"validation NE {ne:.5g} is above 1, worse than always saying the base rate; lower learning_rate, or "
+            "set clip_norm or warmup_steps"
+        )
+    elif figures["stops_early"] and figures["best_step"] == figures["steps"] and len(figures["history"]) > 1:
+        more = "learning_rate" if _is_warm(figures) else "epochs or learning_rate"
+        warnings.append(f"validation log-loss was still falling at the last step; raise {more}")
     if not figures["validation_rows"]:
         warnings.append("validation time has no rows, so its NE there is unknown")
     silent = sorted(group for group, norm in figures["gradient_norms"].items() if not norm)
@@ -30,8 +36,14 @@ def warn_of(figures: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
+def _is_warm(figures: Mapping[str, Any]) -> bool:
+    """Whether it went on from another network: then it is one epoch, whatever is set."""
+    return figures.get("warm_start", {}).get("model_id") is not None
+
+
 def learned(figures: Mapping[str, Any]) -> str:
     """What `--overfit-check` found."""
     return (
-        f"log-loss of a few rows from {figures['first']:.4f} to {figures['last']:.6f} in {figures['steps']} steps"
+        f"log-loss of {figures['rows']} rows, {figures['clicks']} of them clicks, from {figures['first']:.4f} to "
+        f"{figures['last']:.6f} in {figures['steps']} steps"
     )
