@@ -1,6 +1,7 @@
 """MLflow where the config asks for it: a run for each judged model, its pyfunc, the champion's alias.
 
-A run is found again by the model's digest and the day it was judged on: a job done again adds no second one.
+A run is found again by the model's digest and the day it was judged on, a version by that digest and the
+calibration: a job done again adds no second one, and a champion that is calibrated anew gets a version that is.
 The logged model is the artifact's own folder, read by the scorer that needs no Spark: nothing is pickled.
 """
 
@@ -23,6 +24,7 @@ import pyarrow as pa
 
 from clickmill import __version__
 from clickmill.champion import champion, contenders
+from clickmill.config import digest
 from clickmill.errors import ClickmillError, PlatformError
 from clickmill.models import artifact
 from clickmill.models.artifact import CALIBRATION, calibration_of
@@ -36,11 +38,11 @@ if TYPE_CHECKING:
     from clickmill.job import Run
     from clickmill.scoring import Contender
 
-DIGEST, DAY = "clickmill.digest", "clickmill.ds"
+DIGEST, DAY, CALIBRATED = "clickmill.digest", "clickmill.ds", "clickmill.calibration"
 """Tags by which runs and versions are found again."""
 ALIAS = "champion"
 MODEL = "model"
-"""The pyfunc's folder among a run's artifacts."""
+"""The folder of a run's pyfuncs among its artifacts, one for each calibration."""
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # (it would tell its makers of each run)
     # A server that is away is given up after a minute; by MLflow's own settings, after a quarter of an hour.
@@ -72,8 +74,12 @@ def decided(run: Run) -> None:
 
     def log(store: Store) -> None:
         holder = champion(run.tables, date.max)
-        if holder is not None and store.crown(holder, run.cfg.dataset.name):
+        if holder is None:
+            return
+        if store.crown(holder, run.cfg.dataset.name):
             run.say(f"mlflow: {holder.model_id} has the alias {ALIAS}")
+        else:
+            run.say(f"mlflow: {holder.model_id} is not logged as it is calibrated now: evaluate does that")
 
     _beside(run, log)
 
@@ -143,7 +149,7 @@ class Store:
     def model(
         self, one: Contender, ds: date, figures: Mapping[str, Any], versions: Mapping[str, int], path_of: Any
     ) -> None:
-        """Logs a judged model, and registers it once."""
+        """Logs a judged model, and registers it once as it is calibrated."""
         from mlflow.entities import Param
 
         card, own = artifact.load(one.artifact).card, self.run_of(one, ds)
@@ -159,30 +165,40 @@ class Store:
         if words.is_file():
             self.client.log_artifact(own, str(words))
         name = self.asked.model or str(card.dataset["name"])
-        if self._version(name, one.digest) is None:
+        if self._version(name, one) is None:
             self._register(name, one, own)
         self.client.set_terminated(own)
 
     def crown(self, holder: Contender, dataset: str) -> bool:
-        """Whether the champion's version is there to be given the alias."""
+        """Whether the champion's version, as it is calibrated now, is there to be given the alias."""
         name = self.asked.model or dataset
-        version = self._version(name, holder.digest)
+        version = self._version(name, holder)
         if version is not None:
             self.client.set_registered_model_alias(name, ALIAS, version)
         return version is not None
 
-    def _version(self, name: str, digest: str) -> str | None:
+    def _version(self, name: str, one: Contender) -> str | None:
+        tags = _tags(one).items()
         found = self.client.search_model_versions(f"name = '{name}'")
-        return next((str(one.version) for one in found if one.tags.get(DIGEST) == digest), None)
+        return next((str(version.version) for version in found if tags <= version.tags.items()), None)
 
     def _register(self, name: str, one: Contender, own: str) -> None:
+        tags = _tags(one)
+        place = f"{MODEL}/{tags[CALIBRATED]}"  # (an earlier version of the same day's keeps its files)
         with tempfile.TemporaryDirectory(prefix="clickmill-mlflow-") as folder:
             save(Path(one.artifact), Path(folder, MODEL))
-            self.client.log_artifacts(own, str(Path(folder, MODEL)), MODEL)
+            self.client.log_artifacts(own, str(Path(folder, MODEL)), place)
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name)
-        source = f"{self.client.get_run(own).info.artifact_uri}/{MODEL}"
-        self.client.create_model_version(name, source, run_id=own, tags={DIGEST: one.digest})
+        source = f"{self.client.get_run(own).info.artifact_uri}/{place}"
+        self.client.create_model_version(name, source, run_id=own, tags=tags)
+
+
+def _tags(one: Contender) -> dict[str, str]:
+    """What a version's scores hang on: the artifact, and the calibrator that lies beside it now."""
+    beside = _calibration(Path(one.artifact))
+    told = json.loads(beside.read_text(encoding="utf-8"))["calibrator"] if beside else None
+    return {DIGEST: one.digest, CALIBRATED: digest(told) if told else scorer.UNCALIBRATED}
 
 
 def _metrics(figures: Mapping[str, Any]) -> Iterator[Any]:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -54,16 +55,19 @@ def contender(folder: Path, name: str, **changes: Any) -> Contender:
     one = Contender.of(save_model(str(folder), name, **changes))
     beside = Path(one.artifact).parent
     (beside / "card.md").write_text("# a card", encoding="utf-8")
-    calibrator = Calibrator("platt", slope=0.9, shift=-0.2).to_dict()
-    (beside / "calibration.json").write_text(
-        json.dumps({"artifact": Path(one.artifact).name, "calibrator": calibrator}), encoding="utf-8"
-    )
+    calibrate(one, Calibrator("platt", slope=0.9, shift=-0.2))
     return one
 
 
-def log(store: tracking.Store, one: Contender, **figures: Any) -> Any:
-    store.model(one, DS, FIGURES | figures, {"features": 7}, "warehouse/{}".format)
-    return store.client.get_run(store.run_of(one, DS))
+def calibrate(one: Contender, calibrator: Calibrator) -> None:
+    """Puts a calibration beside the artifact, as the job does each day that the model is judged."""
+    content = {"artifact": Path(one.artifact).name, "calibrator": calibrator.to_dict()}
+    (Path(one.artifact).parent / "calibration.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def log(store: tracking.Store, one: Contender, ds: date = DS, **figures: Any) -> Any:
+    store.model(one, ds, FIGURES | figures, {"features": 7}, "warehouse/{}".format)
+    return store.client.get_run(store.run_of(one, ds))
 
 
 def test_a_judged_model_is_a_run_with_its_figures_inputs_and_files(store: tracking.Store, tmp_path: Path) -> None:
@@ -113,6 +117,29 @@ def test_the_champion_is_an_alias_that_moves_and_its_pyfunc_says_our_p(
         np.testing.assert_allclose(loaded.predict(data), ours, rtol=0, atol=1e-6)
         with pytest.raises(mlflow.exceptions.MlflowException, match="ad"):
             loaded.predict(data[["price"]])
+
+
+@pytest.mark.parametrize("days", [1, 0], ids=["the day after", "the same day"])
+def test_a_champion_that_is_calibrated_again_is_a_new_version_that_says_our_p(
+    store: tracking.Store, tmp_path: Path, days: int
+) -> None:
+    one = contender(tmp_path, f"stays-{days}", slope=0.4 + days / 10)
+    data = pd.DataFrame({"ad": VALUES[:50]})
+    said, versions = [], []
+    for ds, slope in ((DS, 0.9), (DS + timedelta(days=days), 0.6)):
+        calibrate(one, Calibrator("platt", slope=slope, shift=-0.2))
+        assert not store.crown(one, "tiny"), "what is registered says another p"
+        for _ in range(2):
+            log(store, one, ds)
+        assert store.crown(one, "tiny")
+        versions.append(store.client.get_model_version_by_alias("tiny", "champion"))
+        said.append(scorer.load(Path(one.artifact)).score({"ad": pa.array(data["ad"])}).p)
+    assert np.abs(said[0] - said[1]).max() > 0.01
+    for version, ours in zip(versions, said, strict=True):
+        np.testing.assert_allclose(mlflow.pyfunc.load_model(version.source).predict(data), ours, rtol=0, atol=1e-6)
+    found = store.client.search_model_versions("name = 'tiny'")
+    own = [version.version for version in found if version.tags[tracking.DIGEST] == one.digest]
+    assert sorted(own) == sorted(version.version for version in versions), "one for each calibration"
 
 
 def test_a_champion_whose_day_was_trained_again_keeps_its_calibration(tmp_path: Path) -> None:
