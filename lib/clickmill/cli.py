@@ -15,7 +15,7 @@ import yaml
 import clickmill
 from clickmill import cli_models, jobs
 from clickmill.errors import EXIT_DONE, ClickmillError, UsageError
-from clickmill.job import Arguments, called, command, day_of, execute, job_help, names_of
+from clickmill.job import DAY, Arguments, called, command, day_of, execute, job_help, names_of
 
 HELP = """From a raw click log to a calibrated, judged click model, on Spark.
 
@@ -187,7 +187,7 @@ def compare(
     ],
     conf: Conf = None,
     set_: Sets = None,
-    ds: Annotated[str | None, typer.Option(help="The day, YYYY-MM-DD, whose test time is judged.")] = None,
+    ds: Annotated[str | None, typer.Option(help=f"The day whose test time is judged, {DAY}.")] = None,
     models: Annotated[
         str | None, typer.Option(help="Our models to compare with; all judged that day, and the champion.")
     ] = None,

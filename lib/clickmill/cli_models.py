@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from clickmill.job import DAY, day_of
+
 Conf = Annotated[list[str] | None, typer.Option("--conf", help="A config file; it names the warehouse.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
-Day = Annotated[str | None, typer.Option("--ds", help="The day, YYYY-MM-DD.")]
+Day = Annotated[str | None, typer.Option("--ds", help=f"The day, {DAY}.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Id = Annotated[str, typer.Argument(help="A model's id, or its beginning.")]
 
@@ -33,7 +35,7 @@ def list_(conf: Conf = None, set_: Sets = None, ds: Day = None, as_json: AsJson 
 
     from clickmill import registry
 
-    rows = registry.listed(_tables(conf, set_), _day(ds))
+    rows = registry.listed(_tables(conf, set_), day_of(ds))
     if as_json:
         _print({"models": rows})
         return
@@ -87,7 +89,7 @@ def champion(conf: Conf = None, set_: Sets = None, ds: Day = None, as_json: AsJs
     """The champion, today or as of --ds, and why: clickmill models champion --conf FILE"""
     from clickmill import registry
 
-    found = registry.reigning(_tables(conf, set_), _day(ds) or date.max)
+    found = registry.reigning(_tables(conf, set_), day_of(ds) or date.max)
     if as_json or found is not None:
         _tell(found or {"model_id": None}, as_json)
     else:
@@ -99,12 +101,6 @@ def _tables(conf: list[str] | None, sets: list[str] | None) -> Any:
     from clickmill.config_files import load
 
     return registry.open_tables(load(conf or (), sets or ()))
-
-
-def _day(text: str | None) -> date | None:
-    from clickmill.job import day_of
-
-    return day_of(text)
 
 
 def _figure(name: str, found: dict[str, float | None] | None) -> str:

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from clickmill.split import Stretches
     from clickmill.tables import Tables
 
+DAY = "YYYY-MM-DD, or that less some days: 2026-11-26-1d"
+"""How --ds is written."""
 WorksOn = Literal["days", "window", "rows"]
+_LESS = re.compile(r"-([0-9]+)d\Z")
 _NAMED = re.compile(r"clickmill\.errors\.(\w+): (.*?)(?:\n|$)", re.DOTALL)
 _UNREADABLE = re.compile(
     r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (?:file:/*(?=/))?(.+?)\.\s"
@@ -161,7 +164,7 @@ def command(load_job: Callable[[], Job]) -> Callable[..., None]:
         set_: Annotated[
             list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")
         ] = None,
-        ds: Annotated[str | None, typer.Option(help="The day, YYYY-MM-DD.")] = None,
+        ds: Annotated[str | None, typer.Option(help=f"The day, {DAY}.")] = None,
         days: Annotated[int | None, typer.Option(min=1, help="Day jobs: so many days, ending with --ds.")] = None,
         models: Annotated[str | None, typer.Option(help="Window jobs: names of models, with commas.")] = None,
         rollback: Annotated[
@@ -342,11 +345,17 @@ def names_of(text: str | None) -> tuple[str, ...]:
 
 
 def day_of(text: str | None) -> date | None:
-    """The day that --ds says. Raises BadParameter, which ends the command with exit 2."""
+    """The day that --ds says: itself, or less some days, for schedulers that only know the day that has begun.
+
+    Raises BadParameter, which ends the command with exit 2.
+    """
+    if text is None:
+        return None
+    less = _LESS.search(text)
     try:
-        return None if text is None else date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a day: write YYYY-MM-DD", param_hint="--ds") from None
+        return date.fromisoformat(_LESS.sub("", text)) - timedelta(days=int(less[1]) if less else 0)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is not a day: write {DAY}", param_hint="--ds") from None
 
 
 def _writable(path: str | None) -> str | None:

@@ -1,12 +1,15 @@
 """A job's file reads as one sentence: what is read, one call, what is written."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from clickmill import jobs
+from clickmill import cli, jobs
 from clickmill.errors import ClickmillError, NoSpaceError
-from clickmill.job import Job, called, named
+from clickmill.job import Job, called, day_of, named
 
 FILES = sorted(Path(jobs.__path__[0]).glob("[a-z]*.py"))
 
@@ -44,3 +47,52 @@ def test_a_full_disk_has_a_name_and_no_retry(said: str) -> None:
 
 def test_the_log_of_another_error_is_no_full_disk() -> None:
     assert type(named(RuntimeError("os error 2: No such file; 28 rows"))) is ClickmillError
+
+
+DAYS = {
+    "2026-11-26": date(2026, 11, 26),
+    "2026-11-26-0d": date(2026, 11, 26),
+    "2026-11-26-1d": date(2026, 11, 25),
+    "2026-03-01-1d": date(2026, 2, 28),
+    "2026-01-05-10d": date(2025, 12, 26),
+}
+
+
+@pytest.mark.parametrize(("text", "day"), DAYS.items(), ids=DAYS.keys())
+def test_a_day_may_be_told_as_another_less_some_days(text: str, day: date) -> None:
+    assert day_of(text) == day
+
+
+NO_DAYS = [
+    "yesterday",
+    "2026-11-31",
+    "2026-11-26-d",
+    "2026-11-26-1",
+    "2026-11-26--1d",
+    "2026-11-26+1d",
+    "2026-11-26-1d-1d",
+    "2026-11-26-1d ",
+    "2026-11-26-99999999d",
+    "-1d",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", NO_DAYS)
+def test_what_is_no_day_is_told_with_what_is_one(text: str) -> None:
+    with pytest.raises(typer.BadParameter) as told:
+        day_of(text)
+    assert str(told.value) == f"{text!r} is not a day: write YYYY-MM-DD, or that less some days: 2026-11-26-1d"
+
+
+@pytest.mark.parametrize("words", [["run", "ingest"], ["compare"], ["models", "list"], ["models", "champion"]])
+def test_help_says_how_a_day_is_written(words: list[str]) -> None:
+    told = CliRunner().invoke(cli.app, [*words, "--help"], env={"COLUMNS": "200"}).output
+    assert "2026-11-26-1d" in told
+
+
+def test_a_command_with_no_day_ends_with_exit_2() -> None:
+    done = CliRunner().invoke(cli.app, ["run", "ingest", "--ds", "2026-11-26-1w"])
+    assert done.exit_code == 2
+    assert "--ds" in done.output
+    assert "2026-11-26-1d" in done.output
