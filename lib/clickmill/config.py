@@ -20,7 +20,7 @@ from clickmill.specs import Columns, Length, ModelSpec, Some, WideDeepSpec, Xgbo
 
 def absolute(path: str) -> str:
     """A local path as absolute, a URI as it is."""
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    return path if "://" in path else str(Path(names.in_volume(path)).expanduser().absolute())
 
 
 def _part(values: Any, dotted: str) -> Any:

@@ -19,6 +19,7 @@ import pydantic
 import yaml
 from pydantic import BaseModel
 
+from clickmill import names
 from clickmill.config import Config
 from clickmill.errors import ConfigError, nearest
 
@@ -99,12 +100,17 @@ def _parse_set(item: str) -> dict[str, Any]:
     if not sign or not all(key.split(".")):
         raise ConfigError(f"--set {item}: write --set section.key=value")
     try:
-        value = yaml.safe_load(text)
+        value: Any = text if _has_backquotes(text) else yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {item}: the value is not valid YAML: {error}") from None
     for part in reversed(key.split(".")):
         value = {part: value}
     return dict(value)
+
+
+def _has_backquotes(text: str) -> bool:
+    """Whether it is a name of a catalogue with backquotes: YAML takes none at the start of a value."""
+    return "`" in text and (names.is_schema(text) or names.is_table(text))
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any], origin: str, origins: dict[Key, str], at: Key) -> None:

@@ -30,5 +30,18 @@ def quoted(name: str) -> str:
     return ".".join(map(_in_quotes, _PART.findall(name)))
 
 
+def in_volume(path: str) -> str:
+    """A path as it is; where it is one of a volume, /Volumes/catalog/schema/volume/…, those three without the
+    backquotes that SQL needs: folders have none."""
+    parts = path.split("/")
+    if parts[:2] != ["", "Volumes"]:
+        return path
+    return "/".join([*parts[:2], *map(_bare, parts[2:5]), *parts[5:]])
+
+
+def _bare(part: str) -> str:
+    return part[1:-1].replace("``", "`") if re.fullmatch(_QUOTED, part) else part
+
+
 def _in_quotes(part: str) -> str:
     return part if part.startswith("`") else f"`{part}`"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from clickmill import names
 from clickmill.config import Config
+from clickmill.config_files import load
+from clickmill.errors import ConfigError
 
 DATASET = {
     "name": "mine",
@@ -56,3 +60,37 @@ def test_a_config_takes_a_schema_for_a_warehouse_and_finds_the_log_in_it(given: 
     assert cfg.warehouse_path == written
     assert cfg.source_path == f"{written}.raw_log"
     assert names.is_table(cfg.source_path)
+
+
+@pytest.mark.parametrize("given", [pair[0] for pair in SCHEMAS] + ["main.`c: d`", "`a #b`.c"])
+def test_set_takes_a_schema_as_a_config_file_does(given: str) -> None:
+    cfg = load(["datasets/simulated.yaml"], [f"warehouse={given}"])
+    assert cfg.warehouse == given
+    assert cfg.warehouse_is_catalog
+
+
+def test_set_takes_a_table_in_backquotes() -> None:
+    sets = ["dataset.source.path=`my cat`.raw.log", "dataset.source.format=delta"]
+    assert load(["datasets/simulated.yaml"], sets).source_path == "`my cat`.raw.log"
+
+
+def test_a_backquote_that_begins_no_name_is_told_of() -> None:
+    with pytest.raises(ConfigError, match="warehouse=`my cat: the value is not valid YAML"):
+        load(["datasets/simulated.yaml"], ["warehouse=`my cat"])
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        ("/Volumes/main/`my schema`/files/models", "/Volumes/main/my schema/files/models"),
+        ("/Volumes/`a``b`/`c`/`d e`/`kept`", "/Volumes/a`b/c/d e/`kept`"),
+        ("/Volumes/main/clicks/files/models", "/Volumes/main/clicks/files/models"),
+        ("/elsewhere/`kept`/models", "/elsewhere/`kept`/models"),
+    ],
+)
+def test_folders_of_a_volume_have_no_backquotes(given: str, folder: str) -> None:
+    cfg = load(
+        ["datasets/simulated.yaml"], ["warehouse=main.clicks", f"artifacts={given}", f"report={given}/r.html"]
+    )
+    assert cfg.artifact_root == folder
+    assert cfg.report_path(date(2026, 1, 10)) == f"{folder}/r.html"
