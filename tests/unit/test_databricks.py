@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -21,7 +24,8 @@ AFTER = {
     "downsample": {"build_features"},
     "train_logreg": {"downsample"},
     "train_xgboost": {"downsample", "encode"},
-    "calibrate": {"train_logreg", "train_xgboost"},
+    "train_trees_logreg": {"downsample", "encode"},
+    "calibrate": {"train_logreg", "train_xgboost", "train_trees_logreg"},
     "evaluate": {"calibrate"},
     "promote": {"evaluate"},
     "monitor": {"evaluate"},
@@ -30,24 +34,43 @@ AFTER = {
 REFERENCE = re.compile(r"\$\{var\.(\w+)\}")
 
 
-def resolved(value: Any, target: str) -> Any:
-    """Variables as a target has them."""
+def resolved(value: Any, target: str, given: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """Variables as a target and `--var` have them, and values as they are for a run triggered on 2026-01-11."""
     if isinstance(value, dict):
-        return {key: resolved(item, target) for key, item in value.items()}
+        return {key: resolved(item, target, given) for key, item in value.items()}
     if isinstance(value, list):
-        return [resolved(item, target) for item in value]
+        return [resolved(item, target, given) for item in value]
     if not isinstance(value, str):
         return value
     values = {name: one["default"] for name, one in BUNDLE["variables"].items()}
-    values |= BUNDLE["targets"][target].get("variables", {})
+    values |= BUNDLE["targets"][target].get("variables", {}) | given
     while REFERENCE.search(value):
         value = REFERENCE.sub(lambda found: values[found[1]], value)
-    return value.replace("{{job.parameters.ds}}", "2026-01-10")
+    (ds,) = (one["default"] for one in JOB["parameters"] if one["name"] == "ds")
+    value = value.replace("{{job.parameters.ds}}", ds)
+    return value.replace("{{job.trigger.time.iso_date}}", "2026-01-11")
 
 
-def commands(target: str) -> dict[str, list[str]]:
-    tasks = resolved(JOB["tasks"], target)
+def commands(target: str, given: Mapping[str, str] = MappingProxyType({})) -> dict[str, list[str]]:
+    tasks = resolved(JOB["tasks"], target, given)
     return {task["task_key"]: task["python_wheel_task"]["parameters"] for task in tasks}
+
+
+def taken(
+    monkeypatch: pytest.MonkeyPatch, target: str, given: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """What our command line makes of each task's command."""
+    from typer.testing import CliRunner
+
+    from clickmill import cli, job
+
+    found: dict[str, job.Arguments] = {}
+    monkeypatch.setattr(job, "execute", lambda one, arguments: found.update({one.name: arguments}) or 0)
+    for name, words in commands(target, given).items():
+        done = CliRunner().invoke(cli.app, words)
+        assert done.exit_code == 0, f"{name}: {done.output}"
+        assert list(found)[-1] == name
+    return found
 
 
 @pytest.mark.parametrize("target", ["dev", "prod"])
@@ -80,18 +103,9 @@ def test_its_entry_point_is_the_packages_own():
 
 @pytest.mark.parametrize("target", ["dev", "prod"])
 def test_every_task_is_a_command_of_ours_with_a_config_that_is_right(target, monkeypatch):
-    from typer.testing import CliRunner
-
-    from clickmill import cli, job
     from clickmill.config_files import load
 
-    taken: list[tuple[str, job.Arguments]] = []
-    monkeypatch.setattr(job, "execute", lambda one, arguments: taken.append((one.name, arguments)) or 0)
-    for name, words in commands(target).items():
-        done = CliRunner().invoke(cli.app, words)
-        assert done.exit_code == 0, f"{name}: {done.output}"
-        assert taken[-1][0] == name
-    for _, arguments in taken:
+    for arguments in taken(monkeypatch, target).values():
         cfg = load(arguments.conf, arguments.set)
         assert set(arguments.models) <= set(cfg.models)
         assert cfg.warehouse_is_catalog
@@ -99,9 +113,31 @@ def test_every_task_is_a_command_of_ours_with_a_config_that_is_right(target, mon
         assert cfg.spark.master is None
 
 
+def test_a_run_is_for_the_day_that_was_over_when_it_was_triggered(monkeypatch):
+    assert {arguments.ds for arguments in taken(monkeypatch, "prod").values()} == {date(2026, 1, 10)}
+
+
+def test_names_in_backquotes_are_a_schema_of_tables_and_plain_folders(monkeypatch):
+    from clickmill.config_files import load
+
+    given = {"catalog": "`my cat`", "schema": "`a click`"}
+    for arguments in taken(monkeypatch, "dev", given).values():
+        cfg = load(arguments.conf, arguments.set)
+        assert cfg.warehouse_path == "`my cat`.`a click`"
+        assert cfg.artifact_root == "/Volumes/my cat/a click/files/models"
+
+
+def test_every_model_of_the_kinds_that_have_tasks_may_be_named():
+    from clickmill.config_files import load
+
+    kinds = {name.removeprefix("train_") for name in commands("dev") if name.startswith("train_")}
+    models = load(["datasets/simulated.yaml"]).models.values()
+    assert kinds == {one.kind for one in models} - {"wide_deep"}
+
+
 def test_every_job_of_a_day_has_its_task():
     own = {path.stem for path in (ROOT / "jobs").glob("[a-z]*.py")}
-    by_hand = {"simulate", "score", "pipeline", "train_trees_logreg", "train_wide_deep"}
+    by_hand = {"simulate", "score", "pipeline", "train_wide_deep"}
     assert set(commands("dev")) == own - by_hand
 
 
