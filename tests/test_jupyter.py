@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-nbformat = pytest.importorskip("nbformat", reason="jupytext, which brings it, is not installed")
+nbformat = pytest.importorskip("nbformat", reason="jupytext, which brings it, is not installed (make setup)")
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))
