@@ -187,6 +187,8 @@ class Monitor(Strict):
     """Kolmogorov and Smirnov's distance of a number, less what chance adds."""
     unseen: tuple[float, float] = (0.05, 0.2)
     """Share of a slot's rows whose value is new, above what is usual for it."""
+    lost: tuple[float, float] = (0.75, 0.9)
+    """So much of a slot's rows whose value used to come again is proven gone, relatively."""
     click_rate: tuple[float, float] = (0.02, 0.05)
     """By so much the click-through rate is proven another, relatively."""
     adversarial_auc: tuple[float, float] = (0.6, 0.75)
@@ -196,7 +198,7 @@ class Monitor(Strict):
     ne_loss: tuple[float, float] = (0.01, 0.03)
     """By so much the champion's NE is proven above that of the day it was promoted, relatively."""
 
-    @field_validator("psi", "ks", "unseen", "click_rate", "adversarial_auc", "calibration", "ne_loss")
+    @field_validator("psi", "ks", "unseen", "lost", "click_rate", "adversarial_auc", "calibration", "ne_loss")
     @classmethod
     def _rising(cls, pair: tuple[float, float]) -> tuple[float, float]:
         if not 0 < pair[0] <= pair[1]:

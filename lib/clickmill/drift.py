@@ -18,10 +18,13 @@ TOP = 20
 """A slot's commonest values that are bins of their own."""
 QUANTILES = 10
 """Bins of a number, of equal mass in the reference."""
+CHANCE = 0.01
+"""How often chance alone may give more than what is taken for it: as seldom as a day without drift may alarm,
+since of few rows whatever chance gives lies beyond the thresholds."""
 
 
 class Figure(NamedTuple):
-    """A statistic, and its 95% interval where there is one."""
+    """A statistic, and its interval where there is one: of 95%, of a ratio of shares of 99%."""
 
     value: float
     low: float | None = None
@@ -29,17 +32,19 @@ class Figure(NamedTuple):
 
 
 def stability_index(now: Counts, then: Counts) -> float:
-    """Population stability index of counts by bin, less what chance adds to it; at least 0.
+    """Population stability index of counts by bin, less what 1 in 100 exceeds by chance; at least 0.
 
     Σ (p − q)·ln(p / q) over bins, p and q the shares now and then, half a row added to each bin. Where nothing has
-    changed it is (B − 1)(1/n + 1/m) on average, for B bins that hold rows, n and m rows (Yurdakul 2018), and that
-    is taken off. now, then: (bins,).
+    changed it is 1/n + 1/m times a χ² with B − 1 degrees of freedom, for B bins that hold rows, n and m rows
+    (Yurdakul 2018). now, then: (bins,).
     """
+    from scipy.special import chdtri
+
     n, m = int(now.sum()), int(then.sum())
     held = (now + then) > 0
     p, q = (now[held] + 0.5) / (n + 0.5 * held.sum()), (then[held] + 0.5) / (m + 0.5 * held.sum())
     index = float(((p - q) * np.log(p / q)).sum())
-    return max(0.0, index - (int(held.sum()) - 1) * (1 / n + 1 / m))
+    return max(0.0, index - float(chdtri(max(int(held.sum()) - 1, 1), CHANCE)) * (1 / n + 1 / m))
 
 
 def distance(now: Doubles, then: Doubles) -> float:
@@ -67,8 +72,11 @@ def number_bins(now: Doubles, then: Doubles) -> tuple[Counts, Counts]:
 
 
 def slot_bins(now: Int32, then: Int32) -> tuple[Counts, Counts]:
-    """Rows by bin: the TOP commonest hashes of `then`, and the rest last; (bins,) each."""
-    values, counts = np.unique(then, return_counts=True)
+    """Rows by bin: the TOP commonest hashes of both, and the rest last; (bins,) each.
+
+    (Those of one alone would be commoner there by the choice.)
+    """
+    values, counts = np.unique(np.concatenate((now, then)), return_counts=True)
     top = np.sort(values[np.argsort(-counts, kind="stable")[:TOP]])
     return _binned(now, top), _binned(then, top)
 
@@ -79,9 +87,62 @@ def _binned(hashes: Int32, top: Int32) -> Counts:
     return np.bincount(np.where(known, place, len(top)), minlength=len(top) + 1)
 
 
-def unseen(hashes: Int32, known: Int32) -> float:
-    """The share of rows whose hash is not among `known`."""
-    return float(np.mean(~np.isin(hashes, known))) if len(hashes) else 0.0
+def excess(now: tuple[int, int], then: tuple[int, int]) -> float:
+    """A share less an earlier one, less what 1 in 100 pairs exceeds by chance; at least 0.
+
+    now, then: rows found, and of how many (> 0).
+    """
+    (own, rows), (other, others) = now, then
+    both = (own + other) / (rows + others)
+    return max(0.0, own / rows - other / others - 2.33 * math.sqrt(both * (1 - both) * (1 / rows + 1 / others)))
+
+
+def share(found: float, of: float) -> Figure:
+    """A share of independent rows and its 95% interval, exact however few there are (Clopper and Pearson 1934).
+
+    found, of: rows, which need not be whole numbers; 0 ≤ found ≤ of, 0 < of.
+    """
+    return Figure(found / of, *_binomial_ends(found, of, 0.05))
+
+
+def share_ratio(now: tuple[float, float], then: tuple[float, float]) -> Figure:
+    """A share over an earlier one and its 99% interval, which holds however few rows were found, or none.
+
+    now, then: rows found, and of how many (> 0); not necessarily whole numbers. Small shares are Poisson's: given
+    the sum of both, those found now are a binomial share of it (Przyborowski and Wilenski 1940); of large shares
+    the interval is wider than it need be. Infinite, without an interval, where none was found then.
+    """
+    (own, rows), (other, others) = now, then
+    if not other:
+        return Figure(math.inf)
+    low, high = (
+        end / (1 - end) * others / rows if end < 1 else math.inf
+        for end in _binomial_ends(own, own + other, CHANCE)
+    )
+    return Figure(own / rows / (other / others), low, high)
+
+
+def _binomial_ends(found: float, of: float, error: float) -> tuple[float, float]:
+    from scipy.special import betaincinv
+
+    low = 0.0 if found <= 0 else float(betaincinv(found, of - found + 1, error / 2))
+    high = 1.0 if found >= of else float(betaincinv(found + 1, of - found, 1 - error / 2))
+    return low, high
+
+
+def loss(now: Figure, then: Figure) -> Figure:
+    """By how much a figure is above an earlier one, relatively, with the interval that the two intervals come to.
+
+    Days are taken to be independent, so that half widths add up by their squares: that of the day towards its
+    lower end and that of the earlier one towards its upper end, and the other way round (Zou and Donner 2008).
+    Without an interval where either has none. then: its value is above 0.
+    """
+    ratio = now.value / then.value
+    if now.low is None or now.high is None or then.low is None or then.high is None:
+        return Figure(ratio - 1)
+    below = math.hypot(now.value - now.low, ratio * (then.high - then.value)) / then.value
+    above = math.hypot(now.high - now.value, ratio * (then.value - then.low)) / then.value
+    return Figure(ratio - 1, ratio - 1 - below, ratio - 1 + above)
 
 
 def auc_with_interval(label: NDArray[np.int8], score: Doubles) -> Figure:

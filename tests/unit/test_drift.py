@@ -12,7 +12,8 @@ from clickmill.errors import DegenerateLabelsError
 def test_index_is_that_of_the_formula_less_chance():
     now, then = np.array([300, 700]), np.array([500, 500])
     p, q = (now + 0.5) / 1001, (then + 0.5) / 1001
-    assert drift.stability_index(now, then) == pytest.approx(((p - q) * np.log(p / q)).sum() - 2 / 1000)
+    index = ((p - q) * np.log(p / q)).sum()
+    assert drift.stability_index(now, then) == pytest.approx(index - 6.6349 * 2 / 1000)  # χ² of 1: 1% is above
     assert drift.stability_index(then, then) == 0
 
 
@@ -22,8 +23,8 @@ def test_what_chance_adds_to_the_index_is_taken_off():
     drawn = [
         drift.stability_index(rng.multinomial(1000, shares), rng.multinomial(3000, shares)) for _ in range(300)
     ]
-    assert np.mean(drawn) < 0.006  # (some 0.025 with it)
-    assert np.quantile(drawn, 0.99) < 0.03
+    assert np.mean(drawn) < 0.001  # (some 0.025 with it)
+    assert np.mean(np.array(drawn) > 0) < 0.04
 
 
 def test_distance_of_shifted_samples_is_that_of_their_distributions():
@@ -50,6 +51,63 @@ def test_values_outside_the_commonest_share_a_bin():
     assert len(own) == drift.TOP + 1
     assert other[0] == 60
     assert own[[0, 19, 20]].tolist() == [1, 1, 3]
+
+
+def test_an_excess_is_told_from_chance():
+    rng = np.random.default_rng(3)
+    pairs = rng.binomial((200, 700), 0.4, (2000, 2)).tolist()
+    beyond = [drift.excess((now, 200), (then, 700)) > 0 for now, then in pairs]
+    assert 0.002 < np.mean(beyond) < 0.02
+    assert drift.excess((9000, 10_000), (4000, 10_000)) == pytest.approx(0.5, abs=0.02)
+    assert drift.excess((0, 50), (0, 50)) == 0
+
+
+def test_a_share_has_the_interval_of_clopper_and_pearson():
+    np.testing.assert_allclose(drift.share(0, 60), (0, 0, 0.05963), atol=1e-5)  # 1 − 0.025^(1/60)
+    np.testing.assert_allclose(
+        drift.share(4, 20), (0.2, 0.05733, 0.43661), atol=1e-5
+    )  # their tables: 0.057, 0.437
+    assert drift.share(7, 7)[2] == 1
+
+
+@pytest.mark.parametrize(("clicks", "times"), [(2, 7), (15, 7), (15, 1), (300, 5)])
+def test_a_ratio_of_rates_is_within_its_interval_however_few_clicks_there_are(clicks, times):
+    rng = np.random.default_rng(4)
+    drawn = zip(rng.poisson(1.3 * clicks, 4000), rng.poisson(clicks * times, 4000), strict=True)
+    found = [drift.share_ratio((own, 500), (other, 500 * times)) for own, other in drawn if other]
+    missed = 1 - np.mean([one.low <= 1.3 <= one.high for one in found])
+    assert missed < 0.013, "1% at most, and two standard deviations of 4,000 draws"
+
+
+def test_a_ratio_is_found_where_there_are_clicks_enough():
+    rng = np.random.default_rng(5)
+    drawn = zip(rng.binomial(12_000, 0.12, 2000), rng.binomial(60_000, 0.1, 2000), strict=True)
+    found = [drift.share_ratio((own, 12_000), (other, 60_000)) for own, other in drawn]
+    assert np.mean([one.low > 1.05 for one in found]) > 0.95
+    assert np.mean([one.value for one in found]) == pytest.approx(1.2, abs=0.005)
+
+
+def test_a_ratio_to_no_clicks_is_infinite_and_proves_nothing():
+    assert drift.share_ratio((5, 100), (0, 100)) == (float("inf"), None, None)
+    none = drift.share_ratio((0, 100), (5, 100))
+    assert (none.value, none.low) == (0, 0)
+    assert none.high > 1
+
+
+def test_a_loss_allows_for_both_days():
+    now, then = drift.Figure(0.96, 0.9, 1.0), drift.Figure(0.8, 0.77, 0.84)
+    low = 0.2 - np.hypot(0.06, 1.2 * 0.04) / 0.8
+    high = 0.2 + np.hypot(0.04, 1.2 * 0.03) / 0.8
+    np.testing.assert_allclose(drift.loss(now, then), (0.2, low, high))
+    rng = np.random.default_rng(6)
+    truth, own, other = 0.9 / 0.8 - 1, rng.normal(0.9, 0.02, 4000), rng.normal(0.8, 0.02, 4000)
+    found = [
+        drift.loss(*(drift.Figure(x, x - 0.0392, x + 0.0392) for x in pair))
+        for pair in zip(own, other, strict=True)
+    ]
+    assert 0.94 < np.mean([one.low <= truth <= one.high for one in found]) < 0.96
+    assert drift.loss(drift.Figure(0.9), then) == (pytest.approx(0.125), None, None)
+    assert drift.loss(now, drift.Figure(0.8))[1:] == (None, None)
 
 
 def test_area_and_its_interval_cover_the_truth():

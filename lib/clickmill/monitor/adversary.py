@@ -47,7 +47,7 @@ def tell_apart(now: Mapping[str, Doubles], then: Mapping[str, Doubles], *, seed:
     """What trees learn from a half of the rows of each side, judged on the other halves; None for too few rows.
 
     now, then: the columns of each side, (n,) and (m,), NaN where there is nothing. As many rows of each side are
-    taken, the first ones.
+    taken, the first ones: they must stand in an order that says nothing of them.
     """
     import_xgboost()
     from xgboost import DMatrix, train

@@ -10,6 +10,7 @@ from typing import Any
 
 from clickmill.champion import Promotion, promotions
 from clickmill.config import Config
+from clickmill.drift import Figure, loss
 from clickmill.errors import MissingTableError
 from clickmill.monitor import worker
 from clickmill.monitor.figures import ALL, Drawn, Drift, figures
@@ -24,7 +25,8 @@ def monitor(tables: Tables, cfg: Config, ds: date, stretches: Stretches) -> Verd
     """The day's rows against those of the champion's train time (without a champion: of the day's own) and of the
     day before, and the champion's figures on the day. The driver receives at most some 3 · `monitor.rows` rows.
 
-    Raises MissingTableError where the day, or all of train time, has no rows in `features`.
+    Raises MissingTableError where the day, or all of train time, has no rows in `features`, MissingColumnsError
+    where some of their days were made without one of the slots.
     """
     holder = next((one for one in reversed(promotions(tables)) if one.ds <= ds), None)
     train = _train_of(tables, holder) or stretches.train
@@ -70,7 +72,7 @@ def _train_of(tables: Tables, holder: Promotion | None) -> Stretch | None:
     rows = tables.rows_if_any("models", where={"model_id": [holder.champion.model_id.partition("@")[0]]})
     if not rows:
         return None
-    start, end = json.loads(rows[-1]["stretches"])["train"]
+    start, end = json.loads(rows[0]["stretches"])["train"]
     return Stretch(datetime.fromisoformat(start), datetime.fromisoformat(end))
 
 
@@ -88,16 +90,14 @@ def _of_champion(tables: Tables, ds: date, holder: Promotion | None) -> list[Dri
     ]
     first = _judged(tables, holder.ds, holder.champion.model_id)
     if first and holder.ds != ds:
-        base = first["ne"][0]
-        ends = (None if one is None else one / base - 1 for one in own["ne"][1:])
-        found.append(Drift("train", ALL, "ne_loss", own["ne"][0] / base - 1, *ends))
+        found.append(Drift("train", ALL, "ne_loss", *loss(own["ne"], first["ne"])))
     return found
 
 
-def _judged(tables: Tables, ds: date, model_id: str) -> dict[str, tuple[float, float | None, float | None]]:
+def _judged(tables: Tables, ds: date, model_id: str) -> dict[str, Figure]:
     rows = tables.rows_if_any("metrics", days=[ds], where={"model_id": [model_id], "slice": [EVERYTHING]})
     return {
-        row["metric"]: (row["value"], row["low"], row["high"])
+        row["metric"]: Figure(row["value"], row["low"], row["high"])
         for row in rows
         if row["stage"] == LAST_STAGE and row["metric"] in ("ne", "calibration_ratio") and row["value"] is not None
     }

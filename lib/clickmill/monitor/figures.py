@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from clickmill import bootstrap, drift
+from clickmill import bootstrap, drift, hashing
 from clickmill.bootstrap import Replicates
 from clickmill.drift import Doubles, Figure, Int32
+from clickmill.errors import MissingColumnsError
+from clickmill.models.xgboost import LARGEST
 from clickmill.monitor import adversary
-from clickmill.units import Units
+from clickmill.units import Units, micros
 
 Against = Literal["train", "day_before"]
 ALL = "(all rows)"
@@ -42,18 +47,39 @@ class Drawn:
         return int(self.rows.num_rows)
 
     def number(self, column: str) -> Doubles:
-        """(n,), NaN where there is none."""
+        """(n,), NaN where there is none; the largest 32-bit float for an infinite one, as where models learn."""
         values = self.rows.column(column).cast(pa.float64()).combine_chunks()
-        return np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
+        return np.clip(np.asarray(values.to_numpy(zero_copy_only=False), np.float64), -LARGEST, LARGEST)
 
     def hashes(self, column: str) -> Int32:
-        """(n,)"""
-        return np.asarray(self.rows.column(column).combine_chunks().to_numpy(), np.int32)
+        """(n,). Raises MissingColumnsError where it has nulls."""
+        values = self.rows.column(column)
+        if values.null_count:
+            lacking = self.rows.column("event_time").filter(values.is_null())
+            days = sorted({str(day) for day in pc.unique(lacking.cast(pa.date32())).to_pylist()})
+            raise MissingColumnsError(
+                f"features: column {column} is null in {values.null_count} of {len(values)} rows: these days were "
+                f"made with other slots; run build_features for them ({', '.join(days)})"
+            )
+        return np.asarray(values.combine_chunks().to_numpy(), np.int32)
+
+    def mixed(self, seed: int) -> Drawn:
+        """The same rows in an order that hangs on nothing but their event ids and the seed."""
+        words = hashing.keyed_words("drift-order", seed, self.rows.column("event_id"))
+        return self._at(np.argsort(words, kind="stable"))
 
     def halves(self) -> tuple[Drawn, Drawn]:
         """Every other row: so many that what is known and what is compared with it are not the same rows."""
         place = np.arange(len(self))
-        return Drawn(self.rows.take(pa.array(place[::2]))), Drawn(self.rows.take(pa.array(place[1::2])))
+        return self._at(place[::2]), self._at(place[1::2])
+
+    def earlier_and_later(self) -> tuple[Drawn, Drawn]:
+        """The half of the rows that came first, and the other."""
+        place = np.argsort(micros(self.rows.column("event_time")), kind="stable")
+        return self._at(place[: len(place) // 2]), self._at(place[len(place) // 2 :])
+
+    def _at(self, place: NDArray[np.int64]) -> Drawn:
+        return Drawn(self.rows.take(pa.array(place)))
 
 
 def figures(
@@ -66,7 +92,11 @@ def figures(
     units: Units,
     seed: int,
 ) -> list[Drift]:
-    """All figures of a day's rows against earlier ones. numbers, slots: their columns in both."""
+    """All figures of a day's rows against earlier ones, in whatever order they come.
+
+    numbers, slots: their columns in both. Raises MissingColumnsError where a slot is null on some days.
+    """
+    now, then = now.mixed(seed), then.mixed(seed)
     found = [
         *_of_numbers(now, then, against, numbers),
         *_of_slots(now, then, against, slots),
@@ -84,16 +114,32 @@ def _of_numbers(now: Drawn, then: Drawn, against: Against, columns: Sequence[str
 
 
 def _of_slots(now: Drawn, then: Drawn, against: Against, columns: Sequence[str]) -> Iterator[Drift]:
-    """`unseen`: the share of values not seen in a half of the earlier rows; `unseen_excess`: less that share among
-    the other half, which is what a slot of many values shows where nothing has changed."""
+    """`unseen`: the share of rows whose value is not in a half of the earlier rows. `unseen_excess`: less that of
+    the other half, which is what a slot of many values shows where nothing has changed, and less chance.
+
+    `seen_ratio`: the share of rows whose value is in the first half of the earlier time, over that of its second
+    half. Where nearly all values are new on every day, it alone tells that the few that used to come again are
+    gone. (Halves of the time, because the rows of a user or a session stand together in it.) None of the three for
+    halves of next to no rows.
+    """
     known, others = then.halves()
+    first, second = then.earlier_and_later()
     for column in columns:
         own = now.hashes(column)
         yield Drift(against, column, "psi", drift.stability_index(*drift.slot_bins(own, then.hashes(column))))
-        seen = np.unique(known.hashes(column))
-        share = drift.unseen(own, seen)
-        yield Drift(against, column, "unseen", share)
-        yield Drift(against, column, "unseen_excess", share - drift.unseen(others.hashes(column), seen))
+        if len(others) < bootstrap.MIN_UNITS:
+            continue
+        new, usual = ((len(side) - _seen(column, known, side), len(side)) for side in (now, others))
+        yield Drift(against, column, "unseen", new[0] / new[1])
+        yield Drift(against, column, "unseen_excess", drift.excess(new, usual))
+        again, before = ((_seen(column, first, side), len(side)) for side in (now, second))
+        if before[0]:
+            yield Drift(against, column, "seen_ratio", *drift.share_ratio(again, before))
+
+
+def _seen(column: str, known: Drawn, side: Drawn) -> int:
+    """How many rows of a side have a value that is known."""
+    return int(np.isin(side.hashes(column), known.hashes(column)).sum())
 
 
 def _apart(
@@ -118,32 +164,36 @@ def _apart(
 
 
 def click_rate(rows: Drawn, units: Units) -> Figure:
-    """Click-through rate with its 95% interval by the bootstrap."""
-    sums, count = _clicks(rows, units)
-    return _figure(rows.rows.column("label").to_numpy().mean(), sums[1] / sums[0], count)
+    """Click-through rate with its 95% interval."""
+    rate, found = _clicks(rows, units)
+    return Figure(rate) if found is None else drift.share(*found)
 
 
 def click_rate_ratio(now: Drawn, then: Drawn, units: Units) -> Figure:
-    """Click-through rate over that of earlier rows. Infinite where these have no clicks."""
-    rates = [side.rows.column("label").to_numpy().mean() for side in (now, then)]
-    drawn = [_clicks(side, units) for side in (now, then)]
-    if rates[1] == 0:
-        return Figure(float("inf"))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = (drawn[0][0][1] / drawn[0][0][0]) / (drawn[1][0][1] / drawn[1][0][0])
-    return _figure(rates[0] / rates[1], ratios, min(count for _, count in drawn))
+    """Click-through rate over that of earlier rows, with its 99% interval. Infinite where these have no clicks."""
+    (own, found), (other, earlier) = _clicks(now, units), _clicks(then, units)
+    if found is None or earlier is None:
+        return Figure(own / other if other else math.inf)
+    return drift.share_ratio(found, earlier)
 
 
-def _clicks(rows: Drawn, units: Units) -> tuple[Doubles, int]:
-    """(2, replicates) rows and clicks by replicate, and the number of units (up to `bootstrap.MIN_UNITS`)."""
+def _clicks(rows: Drawn, units: Units) -> tuple[float, tuple[float, float] | None]:
+    """The click-through rate, and clicks and rows as so many independent ones as say as much of it.
+
+    Where rows of one unit count together, both are divided by how much more the rate scatters in the bootstrap
+    than that of independent clicks does, if it does (Kish's design effect); None for too few units.
+    """
+    clicks = float(rows.rows.column("label").to_numpy().sum())
+    rate = clicks / len(rows)
+    if units.column is None and units.hours is None:
+        return rate, (clicks, len(rows))
     found = Replicates.empty(1, 2, REPLICATES)
     for batch in rows.rows.to_batches():
-        label = batch.column("label").to_numpy().astype(np.float64)
-        groups = np.zeros((len(label), 1), np.int32)
-        found.add(units.keys(batch), groups, np.column_stack((np.ones(len(label)), label)))
-    return found.sums[0], len(found.units[0])
-
-
-def _figure(value: float, replicates: Doubles, units: int) -> Figure:
-    ends, _ = bootstrap.interval(np.where(np.isfinite(replicates), replicates, np.nan), units)
-    return Figure(float(value), *(ends or (None, None)))
+        one = np.ones(batch.num_rows)
+        both = np.column_stack((one, batch.column("label").to_numpy()))
+        found.add(units.keys(batch), np.zeros((len(one), 1), np.int32), both)
+    if len(found.units[0]) < bootstrap.MIN_UNITS:
+        return rate, None
+    alone = rate * (1 - rate) / len(rows)
+    effect = max(1.0, float((found.sums[0, 1] / found.sums[0, 0]).var()) / alone) if alone else 1.0
+    return rate, (clicks / effect, len(rows) / effect)

@@ -15,12 +15,13 @@ WORDS = {
     "psi": "its distribution has moved",
     "ks": "its distribution has moved",
     "unseen_excess": "more of its values are new",
+    "seen_ratio": "values that used to come again are gone",
     "ctr_ratio": "the click-through rate is another",
     "adversarial_auc": "a classifier tells the day's rows from earlier ones",
     "calibration_ratio": "the champion's p is off",
     "ne_loss": "the champion's NE is worse than on the day it was promoted",
 }
-OWN = ("psi", "ks", "unseen_excess", "ctr_ratio")
+OWN = ("psi", "ks", "unseen_excess", "seen_ratio", "ctr_ratio")
 """Statistics of the rows themselves: told before what they do to models."""
 
 
@@ -44,7 +45,7 @@ class Verdict(NamedTuple):
 
 def verdict(figures: Iterable[Drift], conf: Monitor) -> Verdict:
     """What the figures come to. Against the day before a figure says `watch` at most: what is gone again today, or
-    was there before train time ended, is no reason to train."""
+    was there before train time ended, is no reason to train; nor are rows without any click to learn from."""
     judged = tuple(_judged(figure, conf) for figure in figures)
     telling = sorted((one for one in judged if one.verdict != "none"), key=_rank)
     level = LEVELS[max((LEVELS.index(one.verdict) for one in judged), default=0)]
@@ -57,7 +58,8 @@ def _judged(figure: Drift, conf: Monitor) -> Judged:
     watch, retrain = thresholds(figure.statistic, conf)
     proven = _proven(figure)
     level: Level = "none" if proven < watch else "watch" if proven < retrain else "retrain"
-    if figure.against == "day_before" and level == "retrain":
+    hopeless = figure.statistic == "ctr_ratio" and not figure.value
+    if level == "retrain" and (figure.against == "day_before" or hopeless):
         level = "watch"
     return Judged(figure, level, proven / retrain)
 
@@ -68,6 +70,7 @@ def thresholds(statistic: str, conf: Monitor) -> tuple[float, float]:
         "psi": conf.psi,
         "ks": conf.ks,
         "unseen_excess": conf.unseen,
+        "seen_ratio": conf.lost,
         "ctr_ratio": conf.click_rate,
         "adversarial_auc": conf.adversarial_auc,
         "calibration_ratio": conf.calibration,
@@ -76,12 +79,15 @@ def thresholds(statistic: str, conf: Monitor) -> tuple[float, float]:
 
 
 def _proven(figure: Drift) -> float:
-    """How much of it is no chance: of a ratio how far its interval lies from 1, of other figures the lower end; 0
-    where there is no interval. Chance is taken off PSI, KS and the excess of new values already."""
+    """How much of it is no chance: of a ratio how far its interval lies from 1 (of values seen again: below 1), of
+    other figures the lower end; 0 where there is no interval. Chance is taken off PSI, KS and the excess of new
+    values already."""
     if figure.statistic in ("psi", "ks", "unseen_excess"):
         return figure.value
     if figure.low is None or figure.high is None:
         return 0.0
+    if figure.statistic == "seen_ratio":
+        return max(1 - figure.high, 0.0)
     if figure.statistic in ("ctr_ratio", "calibration_ratio"):
         return max(figure.low - 1, 1 - figure.high, 0.0)
     return figure.low
