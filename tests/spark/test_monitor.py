@@ -13,7 +13,7 @@ from judged_day import DATASET, DS
 from running import run
 
 from clickmill.config_files import load
-from clickmill.errors import MissingTableError
+from clickmill.errors import MissingColumnsError, MissingTableError
 from clickmill.jobs.monitor import JOB
 from clickmill.monitor.driver import day_of, drawn
 from clickmill.schema import EVERYTHING, LAST_STAGE
@@ -40,14 +40,15 @@ def drifted(log: pa.Table, *, days: int = 1) -> pa.Table:
     return log.set_column(log.schema.get_field_index("s_ad"), "s_ad", pa.array(hashes, pa.int32()))
 
 
-def crowned(tables: Tables, ne: dict[int, tuple[float, float, float]]) -> None:
-    """A champion that has learned from the day before DS, and has that NE so many days before DS."""
-    day = DS - timedelta(days=1)
-    noon = datetime(day.year, day.month, day.day)
-    train = [noon.isoformat(), (noon + timedelta(days=1)).isoformat()]
-    model = judged_day.save_model(tables.warehouse, "best", ds=day) | {"stretches": json.dumps({"train": train})}
-    tables.write("models", [model], replace={"ds": day, "name": "best"})
-    verdict = {"ds": day, "at": datetime.now(UTC), "run_id": "r", "promoted": True, "promotion": 1}
+def crowned(tables: Tables, ne: dict[int, tuple[float, float, float]], *, back: int = 1, number: int = 1) -> None:
+    """A champion of a day before DS, which it has learned from, that has that NE so many days before DS."""
+    day = DS - timedelta(days=back)
+    midnight = datetime(day.year, day.month, day.day)
+    train = [midnight.isoformat(), (midnight + timedelta(days=1)).isoformat()]
+    name = f"best{number}"
+    model = judged_day.save_model(tables.warehouse, name, ds=day) | {"stretches": json.dumps({"train": train})}
+    tables.write("models", [model], replace={"ds": day, "name": name})
+    verdict = {"ds": day, "at": datetime.now(UTC), "run_id": "r", "promoted": True, "promotion": number}
     tables.append("decisions", [verdict | {"champion_model": Contender.of(model).to_json()}])
     for back, (value, low, high) in ne.items():
         keys = {"ds": DS - timedelta(days=back), "model_id": model["model_id"]}
@@ -89,9 +90,41 @@ def test_a_champion_is_held_against_its_own_day(tables, cfg):
     assert run(tables, JOB, cfg, [DS]).result["drift"]["verdict"] == "retrain"
     said = {row["statistic"]: row for row in Tables(tables.spark, tables.warehouse, run_id="").rows("drift")}
     found = [said["ne_loss"][end] for end in ("value", "low", "high")]
-    np.testing.assert_allclose(found, [0.2, 0.125, 0.25])
+    low = 0.2 - np.hypot(0.06, 1.2 * 0.05) / 0.8
+    np.testing.assert_allclose(found, [0.2, low, 0.2 + np.hypot(0.04, 1.2 * 0.05) / 0.8])
     assert said["ne"]["value"] == 0.96
     assert (said["calibration_ratio"]["value"], said["calibration_ratio"]["verdict"]) == (1.0, "none")
+
+
+def test_the_champion_is_that_of_the_day_and_held_against_its_own_promotion(tables, cfg):
+    judged_day.write_features(tables, drifted(judged_day.features(judged_day.days(10), 600), days=3))
+    crowned(tables, {5: (0.5, 0.4, 0.6)}, back=5)
+    crowned(tables, {2: (0.8, 0.75, 0.85), 0: (0.84, 0.8, 0.9)}, back=2, number=2)
+    crowned(tables, {}, back=-1, number=3)
+    found = run(tables, JOB, cfg, [DS]).result["drift"]
+    assert found == {"verdict": "none", "sentences": []}, "the second, which has learned from the new ads"
+    said = {row["statistic"]: row for row in Tables(tables.spark, tables.warehouse, run_id="").rows("drift")}
+    assert said["ne_loss"]["value"] == pytest.approx(0.05)
+
+
+def test_a_day_replaces_its_own_rows_alone(tables, cfg):
+    judged_day.write_features(tables, judged_day.features(judged_day.days(4), 600))
+    for day in (DS - timedelta(days=1), DS, DS):
+        run(Tables(tables.spark, tables.warehouse, run_id="r"), JOB, cfg, [day])
+    rows = Tables(tables.spark, tables.warehouse, run_id="").rows("drift")
+    keys = [(row["ds"], row["against"], row["column"], row["statistic"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    assert {row["ds"] for row in rows} == {DS - timedelta(days=1), DS}
+
+
+def test_a_slot_that_earlier_days_lack_is_wrong_input_that_says_what_to_run(tables, cfg):
+    log = judged_day.features(judged_day.days(3), 300)
+    lacks = np.array(log["ds"]) < np.datetime64(DS)
+    site = pa.array(np.where(lacks, 0, 7).astype(np.int32), mask=lacks)
+    judged_day.write_features(tables, log.append_column("s_site", site))
+    dataset = DATASET.model_copy(update={"slots": ("ad", "site")})
+    with pytest.raises(MissingColumnsError, match=r"s_site is null .* run build_features for them .*2026-01-08"):
+        run(tables, JOB, cfg.model_copy(update={"dataset": dataset}), [DS])
 
 
 def test_no_more_rows_are_drawn_than_asked_for_and_the_same_again(tables, cfg):
