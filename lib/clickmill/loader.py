@@ -19,7 +19,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -222,11 +221,12 @@ class Loader:
                     touched, spans = range(begin // size, -(-end // size)), []
                     for one in touched:
                         key = (self._seed, epoch, 1, self._rank, one)
-                        window = _Window(min(size, own - one * size), self._columns, key, self._empty)
-                        window = windows.setdefault(one, window)
+                        if one not in windows:
+                            rows = min(size, own - one * size)
+                            windows[one] = _Window(rows, self._columns, key, self._empty)
                         ends = (max(begin, one * size), min(end, (one + 1) * size))
                         inside = [part.first + place - begin for place in ends]
-                        spans.append(Span(window, inside[0], inside[1], at=ends[0] - one * size))
+                        spans.append(Span(windows[one], inside[0], inside[1], at=ends[0] - one * size))
                     filled = pool.submit(_fill, part, self._columns, spans)
                     for one, span in zip(touched, spans, strict=True):
                         filling[one].append((span.at, filled))
@@ -273,61 +273,45 @@ class _Block(NamedTuple):
         return cls(whole, real, nothing, nothing, carried, origin)
 
 
-class _Memory(NamedTuple):
-    """Of a window's n rows."""
-
-    order: NDArray[np.int64]
-    """(n,) what comes where."""
-    place: Int32
-    """(n,) where each goes."""
-    whole: Int32
-    real: Float32
-    label: Float32
-    weight: Float32
-
-
 class _Window:
-    """Rows that come in any order, each to its place in the shuffled window; memory is made for the first."""
+    """n rows that come in any order, each to its place in the shuffled window.
+
+    (Made in the thread that trains: memory that another thread asks for goes back to the system with each window,
+    and is filled with zeros again for the next.)
+    """
 
     def __init__(self, rows: int, columns: Columns, key: Sequence[int], empty: Empty) -> None:
-        self._rows, self._columns, self._key, self._empty = rows, columns, key, empty
-        self._lock, self._made = Lock(), list[_Memory]()
+        self._columns = columns
+        self._order = np.random.default_rng(key).permutation(rows)
+        self._place = np.empty(rows, np.int32)
+        self._place[self._order] = np.arange(rows, dtype=np.int32)
+        self._whole: Int32 = empty((rows, len(columns.whole)), np.int32)
+        self._real: Float32 = empty((rows, len(columns.real)), np.float32)
+        self._label: Float32 = empty(rows, np.float32)
+        self._weight: Float32 = empty(rows, np.float32)
+        self._weight.fill(1)
         self._carried: dict[int, pa.RecordBatch] = {}
-
-    def _memory(self) -> _Memory:
-        with self._lock:
-            if not self._made:
-                rows, columns = self._rows, self._columns
-                order = np.random.default_rng(self._key).permutation(rows)
-                place = np.empty(rows, np.int32)
-                place[order] = np.arange(rows, dtype=np.int32)
-                whole = self._empty((rows, len(columns.whole)), np.int32)
-                real = self._empty((rows, len(columns.real)), np.float32)
-                label, weight = self._empty(rows, np.float32), self._empty(rows, np.float32)
-                weight.fill(1)
-                self._made.append(_Memory(order, place, whole, real, label, weight))
-            return self._made[0]
 
     def put(self, batch: pa.RecordBatch, at: int, source: str) -> None:
         """The rows from number `at` on. Raises MissingColumnsError, InputError."""
-        memory, columns = self._memory(), self._columns
-        place = memory.place[at : at + batch.num_rows]
-        memory.label[place] = _label(batch, source)
+        columns = self._columns
+        place = self._place[at : at + batch.num_rows]
+        self._label[place] = _label(batch, source)
         if columns.weight is not None:
-            memory.weight[place] = _real(batch, columns.weight)
-        _deal([hashes(batch, name) for name in columns.whole], place, memory.whole)
-        _deal([_real(batch, name) for name in columns.real], place, memory.real)
+            self._weight[place] = _real(batch, columns.weight)
+        _deal([hashes(batch, name) for name in columns.whole], place, self._whole)
+        _deal([_real(batch, name) for name in columns.real], place, self._real)
         self._carried[at] = batch.select(columns.carried)
 
     def shuffled(self, sources: Sequence[tuple[int, str]]) -> _Block:
         """Once all rows are there; sources: where the rows of each row group begin, and its name."""
-        memory, carried = self._memory(), pa.table({})
+        carried = pa.table({})
         if self._columns.carried:
             batches = [self._carried[at] for at in sorted(self._carried)]
-            carried = pa.Table.from_batches(batches).take(memory.order)
+            carried = pa.Table.from_batches(batches).take(self._order)
         starts, names = zip(*sources, strict=True)
-        origin = Origin(memory.order, starts, names)
-        return _Block(memory.whole, memory.real, memory.label, memory.weight, carried, origin)
+        origin = Origin(self._order, starts, names)
+        return _Block(self._whole, self._real, self._label, self._weight, carried, origin)
 
 
 class Span(NamedTuple):
