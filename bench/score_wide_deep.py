@@ -15,6 +15,7 @@ import os
 import tempfile
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,7 @@ from clickmill.dataset import Dataset
 from clickmill.models import artifact
 from clickmill.models.artifact import Model
 from clickmill.models.card import Card
-from clickmill.models.wide_deep import parts_of
+from clickmill.models.wide_deep import parts_in
 from clickmill.nets.layout import layout_of
 from clickmill.specs import WideDeepSpec
 
@@ -58,7 +59,7 @@ def main() -> None:
 def saved(folder: str, spec: WideDeepSpec) -> Model:
     """A network with weights as they are at first, the wide part's drawn, as an artifact saved and loaded."""
     import torch
-    from safetensors.torch import save
+    from safetensors.torch import save_file
 
     from clickmill.nets.net import net_of
     from clickmill.nets.standard import standard_of
@@ -77,7 +78,9 @@ def saved(folder: str, spec: WideDeepSpec) -> Model:
     tensors = net.tensors()
     if layout.wide:
         tensors["wide.weight"].normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
-    arrays, network = parts_of(bytes(save(tensors)))
+    file = Path(folder, "network.safetensors")
+    save_file(tensors, file)
+    arrays, network = parts_in(file)
     card = Card(
         model_id="deep-2026-01-10-00000000",
         name="deep",

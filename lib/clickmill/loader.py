@@ -208,33 +208,40 @@ class Loader:
 
     def _windows(self, epoch: int, first: int) -> Iterator[_Block]:
         """The windows of an epoch from the one of number `first` on, each shuffled."""
-        own, size = self._own_rows(), self._window
+        size = self._window
         windows: dict[int, _Window] = {}
         filling: dict[int, list[tuple[int, Future[str]]]] = defaultdict(list)
         parts, begin = deque(self.parts(epoch, skip=first * size)), first * size
         pool = ThreadPoolExecutor(self._threads)
         try:
-            for number in range(first, -(-own // size)):
+            for number in range(first, -(-self._own_rows() // size)):
                 while parts and begin < (number + 1 + self._ahead) * size:
                     part = parts.popleft()
-                    end = begin + part.last - part.first
-                    touched, spans = range(begin // size, -(-end // size)), []
-                    for one in touched:
-                        key = (self._seed, epoch, 1, self._rank, one)
+                    spans = {}
+                    for one, first_row, last_row, at in self._dealt(part, begin):
                         if one not in windows:
-                            rows = min(size, own - one * size)
-                            windows[one] = _Window(rows, self._columns, key, self._empty)
-                        ends = (max(begin, one * size), min(end, (one + 1) * size))
-                        inside = [part.first + place - begin for place in ends]
-                        spans.append(Span(windows[one], inside[0], inside[1], at=ends[0] - one * size))
-                    filled = pool.submit(_fill, part, self._columns, spans)
-                    for one, span in zip(touched, spans, strict=True):
+                            windows[one] = self._opened(epoch, one)
+                        spans[one] = Span(windows[one], first_row, last_row, at)
+                    filled = pool.submit(_fill, part, self._columns, tuple(spans.values()))
+                    for one, span in spans.items():
                         filling[one].append((span.at, filled))
-                    begin = end
+                    begin += part.last - part.first
                 names = [(at, filled.result()) for at, filled in filling.pop(number)]
                 yield windows.pop(number).shuffled(names)
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _dealt(self, part: Part, begin: int) -> Iterator[tuple[int, int, int, int]]:
+        """The windows that a part's rows belong into, which are the rank's from `begin` on: a window's number, the
+        rows' ends in the row group, and where in the window they begin."""
+        size, end = self._window, begin + part.last - part.first
+        for number in range(begin // size, -(-end // size)):
+            first, last = max(begin, number * size), min(end, (number + 1) * size)
+            yield number, part.first + first - begin, part.first + last - begin, first - number * size
+
+    def _opened(self, epoch: int, number: int) -> _Window:
+        rows = min(self._window, self._own_rows() - number * self._window)
+        return _Window(rows, self._columns, (self._seed, epoch, 1, self._rank, number), self._empty)
 
     def _cut(self, block: _Block, start: int, step: int) -> Batch:
         """A batch, filled up with rows of weight 0."""

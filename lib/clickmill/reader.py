@@ -91,10 +91,17 @@ def read(
     for number, piece in enumerate(shard.pieces, start=1):
         for batch, present in _piece(piece, columns, stretch, batch_rows):
             lacking -= present
-            if lacking and number == len(shard.pieces):
-                raise MissingColumnsError(f"{piece.path}: missing columns {sorted(lacking)}")
+            if number == len(shard.pieces):
+                _require_none(lacking, piece)
             if batch.num_rows:
                 yield batch
+    if shard.pieces:  # (whose last one may have had no batch)
+        _require_none(lacking, shard.pieces[-1])
+
+
+def _require_none(lacking: set[str], piece: Piece) -> None:
+    if lacking:
+        raise MissingColumnsError(f"{piece.path}: missing columns {sorted(lacking)}")
 
 
 def rows_within(piece: Piece, stretch: Stretch) -> int:

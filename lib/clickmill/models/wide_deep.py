@@ -31,25 +31,20 @@ ROWS = 4096
 """So many go through the network together: what they become stays in a core's cache."""
 
 
-def parts_of(network: bytes) -> tuple[dict[str, NDArray[Any]], bytes]:
-    """A network's tensors, as safetensors → the arrays of an artifact, and its other file."""
-    from safetensors.numpy import load, save
-
-    tensors = load(network)
-    arrays = _wide_part(tensors)
-    rest: bytes = save(tensors)
-    return arrays, rest
-
-
 def parts_in(place: Path) -> tuple[dict[str, NDArray[Any]], bytes]:
-    """The same of a file, by way of another one beside it: memory holds the tensors once, and not four times."""
+    """A network's tensors, in a file of safetensors → the arrays of an artifact, and its other file.
+
+    By way of another file beside it: memory holds the tensors once, and not four times.
+    """
     from safetensors.numpy import load_file, save_file
 
     tensors = load_file(place)
-    arrays = _wide_part(tensors)
+    wide = tensors.pop(WIDE, np.empty(0, np.float32))
+    index = np.flatnonzero(wide)
+    arrays = {"wide_index": index.astype(np.uint32), "wide_weight": wide[index]}
     rest = place.with_suffix(".deep")
     save_file(tensors, rest)
-    del tensors
+    del tensors, wide
     return arrays, rest.read_bytes()
 
 
@@ -62,13 +57,6 @@ def put_whole(model: WideDeepModel, place: Path) -> None:
         tensors[WIDE] = np.zeros(1 << model.layout.wide_bits, np.float32)
         tensors[WIDE][model.wide_index] = model.wide_weight
     save_file(tensors, place)
-
-
-def _wide_part(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Takes the wide part's weights out, and returns those that are not 0."""
-    wide = tensors.pop(WIDE, np.empty(0, np.float32))
-    index = np.flatnonzero(wide)
-    return {"wide_index": index.astype(np.uint32), "wide_weight": wide[index]}
 
 
 @dataclass(frozen=True)

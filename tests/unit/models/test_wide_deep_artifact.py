@@ -16,7 +16,7 @@ from clickmill.dataset import Dataset
 from clickmill.errors import ArtifactError, MissingColumnsError, PlatformError
 from clickmill.models import artifact, wide_deep
 from clickmill.models.card import Card
-from clickmill.models.wide_deep import WideDeepModel, parts_in, parts_of, put_whole
+from clickmill.models.wide_deep import WideDeepModel, parts_in, put_whole
 from clickmill.nets.layout import Layout, layout_of
 from clickmill.specs import WideDeepSpec
 
@@ -60,10 +60,12 @@ def trained(one: WideDeepSpec) -> Any:
     return net
 
 
-def content(net: Any) -> bytes:
-    from safetensors.torch import save
+def parts(folder: Path, net: Any) -> tuple[dict[str, Any], bytes]:
+    from safetensors.torch import save_file
 
-    return bytes(save(net.tensors()))
+    place = folder / "network.safetensors"
+    save_file(net.tensors(), place)
+    return parts_in(place)
 
 
 def rows(count: int = ROWS) -> pa.RecordBatch:
@@ -103,7 +105,7 @@ def card(one: WideDeepSpec, **changes: Any) -> Card:
 
 
 def saved(root: Path, one: WideDeepSpec, **changes: Any) -> str:
-    arrays, network = parts_of(content(trained(one)))
+    arrays, network = parts(root, trained(one))
     return artifact.save(str(root), card(one, **changes), arrays, further=network).path
 
 
@@ -161,7 +163,7 @@ def test_missing_hashes_are_refused_and_missing_numbers_are_not(tmp_path: Path) 
 
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     one = spec()
-    arrays, network = parts_of(content(trained(one)))
+    arrays, network = parts(tmp_path, trained(one))
     falling = {name: array[::-1] for name, array in arrays.items()}
     for own, further, changes, says in (
         (arrays, None, {}, "a network and its layout, and one is missing"),
@@ -173,7 +175,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
             artifact.load(artifact.save(str(tmp_path), card(one, **changes), own, further=further).path)
     for wrong, says in (
         (network[:-20], "cannot be read"),
-        (parts_of(content(trained(spec(hidden=[8]))))[1], "do not fit"),
+        (parts(tmp_path, trained(spec(hidden=[8])))[1], "do not fit"),
     ):
         model = artifact.load(artifact.save(str(tmp_path), card(one), arrays, further=wrong).path)
         with pytest.raises(ArtifactError, match=says):
