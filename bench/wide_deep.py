@@ -8,8 +8,8 @@ training rows, which lie in memory on every side; NE on 100,000 other rows. Each
 own, in turn; the first WARM steps are not timed. Wide & deep: a weight for each value beside the hidden layers.
 DCN-V2: three cross layers beside them, of rank 64 (as the config has it unless told) and full.
 
-- ours: `Learner.step`: row-wise Adagrad, FTRL of the wide part (L1 is 0 here, as nobody else has it); idle threads
-  sleep, as the worker has it (the others' spin, as torch has it, which makes them faster).
+- ours: `Learner.step`: row-wise Adagrad (the default) or Adam, FTRL of the wide part (L1 is 0 here, as nobody else
+  has it). Its threads share rows, and torch has one (the others' spin while they wait, as torch has it).
 - plain torch: one fused EmbeddingBag(sparse=True) for all slots and one for the wide part, their places and
   standardised numbers made ahead; torch's sparse Adagrad and dense Adagrad, or SparseAdam and Adam. It counts
   as the peer with whichever is faster, and its NE with whichever is better.
@@ -18,7 +18,7 @@ DCN-V2: three cross layers beside them, of rank 64 (as the config has it unless 
   folder that it and tqdm were installed into (`pip install --no-deps --target FOLDER deepctr-torch tqdm`). On
   import it asks the network for a newer version of itself: a stand-in for `requests`, which is all that is changed
   in it, keeps it from that.
-- learning rates: of each side the best of RATES on other rows (`--tune` prints all).
+- learning rates: of each side and architecture the best of GRID on other rows (`--tune` prints all).
 - two processes: ours, by torchrun, each with one thread and half of each batch, against one with one thread.
 - bf16 (`--study` runs this alone): ours on the first `--peer-rows` rows with the layers in fp32 and in bf16, from
   the same SEEDS; what it costs in NE.
@@ -57,13 +57,24 @@ ROW_GROUP, FILE = 1 << 17, 1 << 20
 """Rows, of the table that `phases` reads."""
 WARM = 5
 SEEDS = (1, 2, 3)
-SIDES = ("ours", "torch adagrad", "torch adam", "deepctr")
-GPU_SIDES = ("ours", "torch adagrad", "phases")
+SEED, TUNE_SEED = 7, 8
+"""Of the rows."""
+OURS, TORCH = ("ours adagrad", "ours adam"), ("torch adagrad", "torch adam")
+SIDES = (*OURS, *TORCH, "deepctr")
+GPU_SIDES = ("ours adagrad", "torch adagrad", "phases")
 RANK = 64
 ARCHS = {"wide_deep": None, f"dcn_v2_of_rank_{RANK}": RANK, "dcn_v2_full": None}
 """By name, the rank of the cross layers' matrices."""
-RATES = {"ours": 0.02, "phases": 0.02, "torch adagrad": 0.02, "torch adam": 0.001, "deepctr": 0.02}
-GRID = {"ours": (0.01, 0.02, 0.05), "torch adagrad": (0.01, 0.02, 0.05), "torch adam": (0.0005, 0.001, 0.002)}
+RATES = {
+    "ours adagrad": dict.fromkeys(ARCHS, 0.02),
+    "ours adam": dict.fromkeys(ARCHS, 0.002),
+    "torch adagrad": dict.fromkeys(ARCHS, 0.02),
+    "torch adam": dict.fromkeys(ARCHS, 0.001),
+    "deepctr": dict.fromkeys(ARCHS, 0.02),
+    "phases": dict.fromkeys(ARCHS, 0.02),
+}
+"""By side and architecture: the best of `--tune`, but for DeepCTR-Torch, which has plain torch's."""
+GRID = {"adagrad": (0.005, 0.01, 0.02, 0.05), "adam": (0.0005, 0.001, 0.002, 0.004)}
 FLOORS = {"deepctr": 5.0, "torch": 1.3}
 
 
@@ -116,7 +127,7 @@ def main() -> None:
         if asked.gpu or asked.rehearse:
             on_gpu(asked)
             return
-        write(asked.work, asked.rows, SIZES["cpu"].slots)
+        write(asked.work, asked.rows, SIZES["cpu"].slots, seed=TUNE_SEED if asked.tune else SEED)
         if asked.tune:
             tune(asked)
             return
@@ -175,27 +186,24 @@ def compare(asked: argparse.Namespace, arch: str) -> None:
         }
         for side, found in fits.items()
     }
-    ours, plain = medians["ours"], [medians["torch adagrad"], medians["torch adam"]]
-    ratios = {
-        f"times_plain_torch_{by}": round(ours[by] / max(one[by] for one in plain), 2)
-        for by in ("rows_per_s", "rows_per_cpu_s")
-    }
-    ratios |= {"floor": FLOORS["torch"], "ne_ours": ours["ne"], "ne_torch": min(one["ne"] for one in plain)}
+    plain = [medians[side] for side in TORCH]
+    found: dict[str, Any] = {"floor": FLOORS["torch"], "ne_torch": min(one["ne"] for one in plain)}
+    for side in OURS:
+        for by in ("rows_per_s", "rows_per_cpu_s"):
+            found[f"{side}, times plain torch, {by}"] = round(medians[side][by] / max(one[by] for one in plain), 2)
     if asked.peer:
-        few = child(asked, "ours", arch, rows=asked.peer_rows)
-        ratios["times_deepctr"] = round(ours["rows_per_s"] / medians["deepctr"]["rows_per_s"], 2)
-        ratios |= {
-            "floor_deepctr": FLOORS["deepctr"],
-            "ne_deepctr": medians["deepctr"]["ne"],
-            "ne_ours_few": few["ne"],
-        }
-    tell({"arch": arch, "medians": medians, **ratios})
+        found |= {"floor_deepctr": FLOORS["deepctr"], "ne_deepctr": medians["deepctr"]["ne"]}
+        for side in OURS:
+            times = medians[side]["rows_per_s"] / medians["deepctr"]["rows_per_s"]
+            found[f"{side}, times deepctr"] = round(times, 2)
+            found[f"{side}, ne of its rows"] = child(asked, side, arch, rows=asked.peer_rows)["ne"]
+    tell({"arch": arch, "medians": medians, **found})
 
 
 def scale(asked: argparse.Namespace) -> None:
     """One process and two, a thread each."""
     asked = argparse.Namespace(**{**vars(asked), "threads": 1})
-    one, two = ([child(asked, "ours", "wide_deep", ranks=n) for _ in range(asked.repeats)] for n in (1, 2))
+    one, two = ([child(asked, OURS[0], "wide_deep", ranks=n) for _ in range(asked.repeats)] for n in (1, 2))
     rates = [statistics.median(fit["rows_per_s"] for fit in fits) for fits in (one, two)]
     nes = [fits[0]["ne"] for fits in (one, two)]
     megabytes = two[0]["bytes_per_step"] / 2**20
@@ -212,8 +220,8 @@ def scale(asked: argparse.Namespace) -> None:
 
 def tune(asked: argparse.Namespace) -> None:
     for arch in ARCHS:
-        for side, rates in GRID.items():
-            for rate in rates:
+        for side in (*OURS, *TORCH):
+            for rate in GRID[side.split()[1]]:
                 found = child(asked, side, arch, rate=rate)
                 tell({"arch": arch, "side": side, "rate": rate, "ne": found["ne"]})
 
@@ -223,7 +231,7 @@ def study(asked: argparse.Namespace) -> None:
     for arch in ARCHS:
         fits = {
             precision: [
-                child(asked, "ours", arch, rows=asked.peer_rows, precision=precision, seed=seed) for seed in SEEDS
+                child(asked, OURS[0], arch, rows=asked.peer_rows, precision=precision, seed=seed) for seed in SEEDS
             ]
             for precision in ("fp32", "bf16")
         }
@@ -268,11 +276,8 @@ def child(asked: argparse.Namespace, side: str, arch: str, **changes: Any) -> di
             ranks,
             __file__,
         ]
-    from clickmill.train.wide_deep.worker import WAITING
-
-    waiting = dict([WAITING]) if side in ("ours", "phases") else {}
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(asked.threads))
-    environment = {**os.environ, **waiting, **threads}
+    environment = {**os.environ, **threads}
     done = subprocess.run([*start, *given], capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{side}: {done.stderr[-3000:]}")
@@ -285,7 +290,7 @@ def child(asked: argparse.Namespace, side: str, arch: str, **changes: Any) -> di
 # --- the rows ---------------------------------------------------------------------------------
 
 
-def write(folder: Path, rows: int, slots: int, seed: int = 7) -> None:
+def write(folder: Path, rows: int, slots: int, seed: int = SEED) -> None:
     folder.mkdir(exist_ok=True)
     for name, part in zip(Data._fields, made(rows + TEST, slots, seed), strict=True):
         np.save(folder / f"{name}.npy", part)
@@ -338,10 +343,14 @@ def made(n: int, slots: int, seed: int) -> Data:
 def fit(asked: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    torch.set_num_threads(asked.threads)
+    torch.set_num_threads(1 if asked.side in (*OURS, "phases") else asked.threads)
     train, test = read(asked.work, asked.rows)
-    sides: dict[str, Callable[..., dict[str, Any]]] = {"ours": ours, "phases": phases, "deepctr": deepctr}
-    own = {"rate": asked.rate or RATES[asked.side]}
+    sides: dict[str, Callable[..., dict[str, Any]]] = {
+        **dict.fromkeys(OURS, ours),
+        "phases": phases,
+        "deepctr": deepctr,
+    }
+    own = {"rate": asked.rate or RATES[asked.side][asked.arch]}
     found = sides.get(asked.side, plain_torch)(asked, train, test, **own)
     if asked.device == "cuda":
         found["gpu_peak_mb"] = torch.cuda.max_memory_allocated() >> 20
@@ -469,6 +478,7 @@ def learner_of(asked: argparse.Namespace, train: Data, team: Any, rate: float) -
     dcn = asked.arch != "wide_deep"
     settings = {"arch": "dcn_v2" if dcn else "wide_deep", "hidden": sizes.hidden, "learning_rate": rate}
     settings |= {"cross_layers": CROSSES, "cross_rank": ARCHS[asked.arch], "seed": asked.seed}
+    settings |= {"optimizer": "adam" if asked.side == "ours adam" else "adagrad"}
     spec = WideDeepSpec.model_validate({**settings, "ftrl": {"l1": 0.0}, "precision": asked.precision})
     numbers = tuple(f"n_{n}" for n in range(NUMBERS))
     tables = (DIM,) * sizes.slots, (BITS,) * sizes.slots, tuple(range(sizes.slots))

@@ -27,15 +27,3 @@ def test_help_loads_nothing_heavy():
 def test_the_jobs_of_a_day_need_no_torch_before_a_network_is_trained_or_scores():
     code = "import sys, clickmill.jobs.pipeline; sys.exit('torch' in sys.modules or 'horovod' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_rank_sets_how_threads_wait_before_torch_is_loaded():
-    code = """
-import os, sys
-from clickmill.train.wide_deep import worker
-def load(place):
-    os._exit(os.environ["OMP_WAIT_POLICY"] != "PASSIVE" or "torch" in sys.modules)
-worker.Task.load = load
-worker.main("nowhere", "alone")
-"""
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

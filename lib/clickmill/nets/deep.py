@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 
+class Draws(threading.local):
+    """Where a thread's draws come from: torch's own unless set."""
+
+    generator: torch.Generator | None = None
+
+
 class Dropout(nn.Module):
     """While training a number is 0 with this probability, else divided by what is left of 1."""
 
-    def __init__(self, share: float, generator: torch.Generator | None) -> None:
+    def __init__(self, share: float, draws: Draws) -> None:
         super().__init__()
-        self._share = share
-        self.generator = generator
-        """Where the draws come from; torch's own unless set."""
+        self._share, self._draws = share, draws
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self._share:
             return x
-        kept = torch.empty_like(x).bernoulli_(1 - self._share, generator=self.generator)
+        kept = torch.empty_like(x).bernoulli_(1 - self._share, generator=self._draws.generator)
         return x * kept / (1 - self._share)
 
 
@@ -35,6 +40,7 @@ class Deep(nn.Module):
         dropout: float = 0.0,
         layer_norm: bool = False,
         generator: torch.Generator | None = None,
+        draws: Draws | None = None,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -42,7 +48,7 @@ class Deep(nn.Module):
         for out in hidden:
             layers.append(linear(self.width, out, generator))
             layers += [nn.LayerNorm(out)] if layer_norm else []
-            layers += [nn.ReLU(inplace=True), *([Dropout(dropout, None)] if dropout else [])]
+            layers += [nn.ReLU(inplace=True), *([Dropout(dropout, draws or Draws())] if dropout else [])]
             self.width = out
         self.layers = nn.Sequential(*layers)
 

@@ -31,6 +31,12 @@ class Hands:
             found = [other.result() for other in others]
         return [own, *found]
 
+    def slices(self, length: int, size: int) -> list[list[slice]]:
+        """[0, length) in slices of `size`, the last shorter, for each thread those that are its to do: the same
+        slices however many threads there are."""
+        every = [slice(at, min(at + size, length)) for at in range(0, length, size)]
+        return [every[a:b] for a, b in self.ranges(len(every))]
+
     def ranges(self, length: int) -> list[tuple[int, int]]:
         """[0, length) in as many pieces as there are threads, those without anything left out."""
         ends = [length * n // self.number for n in range(self.number + 1)]

@@ -16,6 +16,9 @@ FLOAT = 4
 """Bytes of a number in tables and their state."""
 ALIGNED = 16
 """A multiple of so many numbers is a row of the deep part's input: whole cache lines."""
+PIECE = (128, 512)
+"""Rows that go through a network's layers together on a CPU, at least and at most: what they become stays in a
+core's cache, and a batch is enough for a few threads."""
 
 
 class Table(NamedTuple):

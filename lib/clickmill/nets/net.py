@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from clickmill.errors import ArtifactError
 from clickmill.nets.dcn_v2 import Crosses, DcnV2
-from clickmill.nets.deep import Deep, linear
+from clickmill.nets.deep import Deep, Draws, linear
 from clickmill.nets.embedding import Embeddings
 from clickmill.nets.hands import Hands
-from clickmill.nets.layout import ALIGNED, Layout
+from clickmill.nets.layout import ALIGNED, PIECE, Layout
 from clickmill.nets.numbers import Numbers
 from clickmill.nets.standard import Standard
 from clickmill.nets.wide import Wide
@@ -40,10 +40,12 @@ class Net(nn.Module):
         generator = torch.Generator().manual_seed(spec.seed)
         self.layout, self._bf16 = layout, spec.precision == "bf16"
         self.hands = Hands()
-        """That do the loops over rows on a CPU."""
+        """That do the loops over rows on a CPU, and each its rows' layers: torch is to have one thread there."""
+        self.draws = Draws()
+        """Of dropout."""
         self.embeddings = Embeddings(layout, generator)
         self.numbers = Numbers(standard)
-        self.body, width = _body(spec, layout.width, generator)
+        self.body, width = _body(spec, layout.width, generator, self.draws)
         self.head = linear(width, 1, generator, bias=False)
         nn.init.zeros_(self.head.weight)
         self.intercept = nn.Parameter(torch.tensor([intercept]))
@@ -52,10 +54,12 @@ class Net(nn.Module):
     def forward(self, whole: Tensor, real: Tensor) -> Tensor:
         """(b,) float32 margins of `whole` (b, i) int32 and `real` (b, f) float32, NaN where missing.
 
-        On a CPU the tables have no gradient; see `inputs` and `margins`.
+        Without gradients; see `inputs` and `margins`.
         """
-        margins = self.margins(self.inputs(whole, real).x)
-        return margins if self.wide is None else margins + self.wide(whole, self.hands)[0]
+        x = self.inputs(whole, real).x
+        out = torch.empty(len(x), device=x.device)
+        self.hands(self._put_margins, [(x, pieces, out) for pieces in self.pieces(x)])
+        return out if self.wide is None else out.add_(self.wide(whole, self.hands)[0])
 
     def inputs(self, whole: Tensor, real: Tensor, out: Tensor | None = None) -> Inputs:
         """The deep part's input, into memory that may be used again: `out` (≥ b, ≥ width)."""
@@ -67,11 +71,23 @@ class Net(nn.Module):
         return Inputs(out[: len(whole), :width], index)
 
     def margins(self, x: Tensor) -> Tensor:
-        """(b,) of the deep part and the intercept."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bf16):
+        """(b,) of the deep part and the intercept; of a piece of rows, best."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bf16, cache_enabled=False):
             made = self.body(x)
         out: Tensor = self.head(made.float())[:, 0] + self.intercept
         return out
+
+    def pieces(self, x: Tensor) -> list[list[slice]]:
+        """For each hand the rows of `x` (b, …) that go through the layers together; elsewhere all at once."""
+        if x.device.type != "cpu":
+            return [[slice(0, len(x))]]
+        least, most = PIECE
+        return self.hands.slices(len(x), min(most, max(least, -(-len(x) // 4))))
+
+    def _put_margins(self, x: Tensor, pieces: Sequence[slice], out: Tensor) -> None:
+        with torch.no_grad():
+            for rows in pieces:
+                out[rows] = self.margins(x[rows])
 
     def tensors(self) -> dict[str, Tensor]:
         """All that it has learned and what its numbers are standardised by, by name; not copies."""
@@ -102,9 +118,10 @@ def net_of(spec: WideDeepSpec, layout: Layout, standard: Standard, intercept: fl
     return net
 
 
-def _body(spec: WideDeepSpec, width: int, generator: torch.Generator) -> tuple[nn.Module, int]:
+def _body(spec: WideDeepSpec, width: int, generator: torch.Generator, draws: Draws) -> tuple[nn.Module, int]:
     """What lies between input and head, and how wide it ends."""
-    deep = Deep(width, spec.hidden, dropout=spec.dropout, layer_norm=spec.layer_norm, generator=generator)
+    own = {"generator": generator, "draws": draws}
+    deep = Deep(width, spec.hidden, dropout=spec.dropout, layer_norm=spec.layer_norm, **own)
     if spec.arch != "dcn_v2":
         return deep, deep.width
     crossed = DcnV2(Crosses(width, spec.cross_layers, spec.cross_rank, generator), deep, width)

@@ -27,7 +27,7 @@ def made(spec: WideDeepSpec, n: int = 50, *, threads: int = 1) -> tuple[Net, Row
     """A network none of whose weights is 0, and rows."""
     layout = layout_for(spec)
     rows = rows_of(layout, n)
-    net = net_of(spec, layout, standard_for(rows), -1.5, threads=threads)
+    net = net_of(spec, layout, standard_for(rows_of(layout, 50)), -1.5, threads=threads)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, tensor in net.tensors().items():
@@ -129,6 +129,13 @@ def test_margins_are_those_of_the_formula(name: str) -> None:
     net, rows = made(spec_of(**SPECS[name]))
     want = expected(net, rows, layer_norm=name == "layer norm")
     np.testing.assert_allclose(said(net, rows), want, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("n", [0, 1, 1300])
+def test_rows_have_their_own_margins_whatever_piece_and_thread_they_fall_to(n: int, threads: int) -> None:
+    net, rows = made(spec_of(arch="dcn_v2"), n, threads=threads)
+    np.testing.assert_allclose(said(net, rows), expected(net, rows), rtol=2e-4, atol=2e-5)
 
 
 def test_slots_that_share_find_equal_rows_by_equal_hashes() -> None:

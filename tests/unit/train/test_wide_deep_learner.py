@@ -113,7 +113,7 @@ def test_steps_are_those_of_whole_tables_and_autograd(changes: dict[str, Any]) -
     spec = spec_of(**changes)
     own, other = learner(spec, threads=2), learner(spec)
     dense = Dense(other.net, spec)
-    for step, rows in enumerate(batches(spec, 6)):
+    for step, rows in enumerate(batches(spec, 6, 300)):  # (pieces of 128, 128 and 44 rows)
         before = float(dense.loss(rows).detach()) / rows.weight.sum()
         assert own.step(rows, step=step).loss == pytest.approx(before, rel=2e-5)
         dense.step(rows, own.rate(step))
@@ -326,6 +326,14 @@ def test_dropout_is_drawn_by_rank_and_step() -> None:
     assert not torch.equal(after(0), after(1))
     kept = learner(spec).margins(rows.whole, rows.real)
     assert np.array_equal(kept, learner(spec).margins(rows.whole, rows.real))
+
+
+def test_dropout_is_drawn_alike_however_many_threads_there_are() -> None:
+    spec = spec_of(dropout=0.5)
+    every = batches(spec, 3, 700)
+    one, four = (trained(learner(spec, threads=threads), every)[1].state() for threads in (1, 4))
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, four[name], rtol=1e-2, atol=2e-4)
 
 
 def test_a_state_of_another_network_is_refused() -> None:

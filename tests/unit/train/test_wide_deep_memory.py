@@ -13,7 +13,7 @@ from clickmill.nets.layout import Layout, layout_of
 from clickmill.specs import WideDeepSpec
 from clickmill.train import gpu
 from clickmill.train.wide_deep import memory
-from clickmill.train.wide_deep.memory import require_memory
+from clickmill.train.wide_deep.memory import require_memory, require_memory_of_ranks
 
 DATASET = Dataset.model_validate(
     {
@@ -63,6 +63,19 @@ def test_ranks_share_their_machine_and_each_has_a_gpu(monkeypatch: pytest.Monkey
     require_memory("models.deep", *asked(26, ranks=4), here=False)  # (nobody knows, elsewhere)
     with pytest.raises(NotEnoughMemoryError):
         require_memory("models.deep", *asked(26, ranks=4), here=True)
+
+
+def test_a_rank_knows_what_its_own_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2^20 rows of 16 numbers and their squares: 72 MiB."""
+    spec, layout = asked(20)
+    monkeypatch.setattr(memory, "free", lambda: 150 * 2**20)
+    require_memory_of_ranks(spec, layout, 2)
+    with pytest.raises(
+        NotEnoughMemoryError, match=r"where each of 3 ranks may use 0\.05 GiB; with no table above 19"
+    ):
+        require_memory_of_ranks(spec, layout, 3)
+    monkeypatch.setattr(gpu, "memory", lambda: 2**31)
+    require_memory_of_ranks(spec.model_copy(update={"device": "cuda"}), layout, 3)
 
 
 def test_what_the_optimizer_knows_counts() -> None:

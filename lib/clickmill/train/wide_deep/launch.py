@@ -104,7 +104,7 @@ def _environment(task: Task) -> dict[str, str]:
     own = dict(os.environ) | HOROVOD
     if task.spec.launcher != "horovod" or is_here(task.spec.hosts or "localhost"):
         own |= {ON_LOOPBACK: "1", "GLOO_SOCKET_IFNAME": loopback(), "NCCL_SOCKET_IFNAME": loopback()}
-    own.setdefault("OMP_NUM_THREADS", str(task.spec.threads or 1))  # (torchrun would warn that it sets it)
+    own.setdefault("OMP_NUM_THREADS", "1")  # (torchrun would warn that it sets it)
     return own
 
 

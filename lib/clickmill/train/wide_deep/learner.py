@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickmill.errors import ArtifactError, NonFiniteLossError
-from clickmill.nets.deep import Dropout
 from clickmill.nets.layout import ALIGNED
 from clickmill.nets.net import Net
 from clickmill.specs import WideDeepSpec
@@ -63,16 +62,21 @@ class Stepped(NamedTuple):
 
 
 class _Deep(NamedTuple):
-    """A rank's own gradients of Σ w·loss."""
+    """A rank's own gradients of Σ w·loss by its b rows."""
 
-    flat: Tensor
-    """Of all dense weights, and SUMS behind them."""
     x: Tensor
-    """(b, width) of the deep part's input."""
+    """(b, width): of the deep part's input."""
     margins: Tensor
-    """(b,)."""
+    """(b,): by the margins."""
     losses: Tensor
-    """(b,) of each row."""
+    """(b,): each row's."""
+    figures: Tensor
+    """(SUMS, b)."""
+
+    @classmethod
+    def empty(cls, x: Tensor) -> _Deep:
+        b, device = len(x), x.device
+        return cls(x, *(torch.empty(size, device=device) for size in ((b,), (b,), (SUMS, b))))
 
 
 class Learner:
@@ -98,11 +102,7 @@ class Learner:
             weight = net.wide.get_buffer("weight")
             self._ftrl = Ftrl(weight, spec.ftrl, net.hands)
             self._wide_sums = WideSums(len(weight), net.hands, self._device)
-        self._generator = torch.Generator(self._device)
-        for layer in net.modules():
-            if isinstance(layer, Dropout):
-                layer.generator = self._generator
-        self._memory: Tensor | None = None
+        self._memory = [torch.empty((0, 0), device=self._device)] * 2
         self._last: tuple[Tensor, list[Summed], float] | None = None
         self.seconds = dict.fromkeys(("forward", "backward", "communicate", "optimise"), 0.0)
         """Of all steps so far. On a GPU what is queued is not waited for, and counts where it is."""
@@ -116,22 +116,22 @@ class Learner:
         whole, real, label, weight = (
             self._moved(part[:rows]) for part in (batch.whole, batch.real, batch.label, batch.weight)
         )
-        self._seed(step)
         self.net.train()
         with self._timed("forward"):
-            inputs = self.net.inputs(whole, real, self._input(rows))
+            inputs = self.net.inputs(whole, real, self._kept(0, rows))
             wide = None if self.net.wide is None else self.net.wide(whole, self.net.hands)
-        own = self._gradients(inputs.x, None if wide is None else wide[0], label, weight)
+        own = _Deep.empty(self._kept(1, rows)[:rows, : inputs.x.shape[1]])
+        flat = self._gradients(inputs.x, None if wide is None else wide[0], label, weight, own, step)
         with self._timed("communicate"):
-            self._team.sum(own.flat)
-        seen = Stepped(*own.flat[-SUMS:].tolist())
+            self._team.sum(flat)
+        seen = Stepped(*flat[-SUMS:].tolist())
         if not np.isfinite(seen.loss_sum):
             raise self._not_finite(inputs.x, wide, weight * own.losses, batch, step)
         found = [self._summed(sums(index, own.x)) for sums, index in zip(self._sums, inputs.found, strict=True)]
         found += [] if wide is None else [self._summed(self._wide_sums(wide[1], own.margins))]
         if seen.weight_sum:
             with self._timed("optimise"):
-                self._apply(own.flat[:-SUMS], found, 1 / seen.weight_sum, step)
+                self._apply(flat[:-SUMS], found, 1 / seen.weight_sum, step)
         return seen
 
     def margins(self, whole: NDArray[np.int32], real: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -182,27 +182,60 @@ class Learner:
         if self.net.wide is not None:
             yield "ftrl", self._ftrl
 
-    def _gradients(self, x: Tensor, wide: Tensor | None, label: Tensor, weight: Tensor) -> _Deep:
-        x = x.detach().requires_grad_()
-        with self._timed("forward"), torch.enable_grad():
-            deep = self.net.margins(x)
-        margins = deep.detach() if wide is None else deep.detach() + wide
-        losses = functional.binary_cross_entropy_with_logits(margins, label, reduction="none")
-        sums = self._figures(margins, losses, label, weight)
-        by_margin = weight * (margins.sigmoid() - label)
-        with self._timed("backward"):
-            # (handed `by_margin` itself, torch would import all of sympy: seconds in every process)
-            of_x, *of_dense = torch.autograd.grad(deep @ by_margin, [x, *self._dense])
-            flat = torch.cat([*(one.reshape(-1) for one in of_dense), sums])
-        return _Deep(flat, of_x.contiguous(), by_margin, losses)
+    def _gradients(
+        self, x: Tensor, wide: Tensor | None, label: Tensor, weight: Tensor, out: _Deep, step: int
+    ) -> Tensor:
+        """Gradients of Σ w·loss of these rows by all dense weights, SUMS behind them; each row's go to `out`."""
+        given = (x, wide, label, weight, out, step)
+        found = self.net.hands(self._part, [(pieces, *given) for pieces in self.net.pieces(x)])
+        flat = torch.zeros(len(self._weights) + SUMS, device=self._device)
+        for own in found:
+            flat[:-SUMS] += own
+        flat[-SUMS:] = out.figures.sum(dim=1)
+        return flat
 
-    def _figures(self, margins: Tensor, losses: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-        """(SUMS,). (Sums of torch's, by halves: the error of a long dot product grows with its rows.)"""
+    def _part(
+        self,
+        pieces: Sequence[slice],
+        x: Tensor,
+        wide: Tensor | None,
+        label: Tensor,
+        weight: Tensor,
+        out: _Deep,
+        step: int,
+    ) -> Tensor:
+        """The gradients by dense weights of some pieces of rows. (So that the seconds add up, the thread that
+        begins at the first row tells them.)"""
+        timed = self._timed if pieces[0].start == 0 else _untimed
+        flat = torch.zeros_like(self._weights)
+        own = flat.split([one.numel() for one in self._dense])
+        for rows in pieces:
+            self._seed(step, rows.start)
+            piece = x[rows].detach().requires_grad_()
+            with timed("forward"), torch.enable_grad():
+                deep = self.net.margins(piece)
+            margins = deep.detach() if wide is None else deep.detach() + wide[rows]
+            by_margin = self._judge(margins, label[rows], weight[rows], rows, out)
+            with timed("backward"):
+                # (handed `by_margin` itself, torch would import all of sympy: seconds in every process)
+                of_x, *of_dense = torch.autograd.grad(deep @ by_margin, [piece, *self._dense])
+                out.x[rows] = of_x
+                for total, one in zip(own, of_dense, strict=True):
+                    total += one.reshape(-1)
+        return flat
+
+    def _judge(self, margins: Tensor, label: Tensor, weight: Tensor, rows: slice, out: _Deep) -> Tensor:
+        """(b,) gradients by the margins of a piece of rows, which go to `out` as do losses and figures."""
+        losses = functional.binary_cross_entropy_with_logits(margins, label, reduction="none")
         of_p = functional.binary_cross_entropy_with_logits(
             margins + math.log(self._keep_rate), label, reduction="none"
         )
         full = weight * (label + (1 - label) / self._keep_rate)
-        return torch.stack([weight * losses, weight, weight * label, full * of_p, full]).sum(dim=1)
+        by_margin = weight * (margins.sigmoid() - label)
+        out.losses[rows], out.margins[rows] = losses, by_margin
+        # (summed later by torch, by halves: the error of a long dot product grows with its rows)
+        out.figures[:, rows] = torch.stack([weight * losses, weight, weight * label, full * of_p, full])
+        return by_margin
 
     def _summed(self, own: Summed) -> Summed:
         with self._timed("communicate"):
@@ -239,17 +272,21 @@ class Learner:
     def _moved(self, part: NDArray[Any]) -> Tensor:
         return torch.from_numpy(part).to(self._device, non_blocking=True)
 
-    def _input(self, rows: int) -> Tensor:
-        """Memory for the deep part's input, the same for every batch that is no larger than one before."""
-        if self._memory is None or len(self._memory) < rows:
-            width = -(-self.net.layout.width // ALIGNED) * ALIGNED
-            self._memory = torch.zeros((rows, width), device=self._device)
-        return self._memory
+    def _kept(self, place: int, rows: int) -> Tensor:
+        """Memory for the deep part's input (0) or its gradient (1), the same for each batch no larger than one
+        before."""
+        if len(self._memory[place]) < rows:
+            width = self.net.layout.width
+            width = width if place else -(-width // ALIGNED) * ALIGNED
+            self._memory[place] = torch.zeros((rows, width), device=self._device)
+        return self._memory[place]
 
-    def _seed(self, step: int) -> None:
+    def _seed(self, step: int, first: int) -> None:
+        """Before the rows from `first` on go through the layers: whichever thread does it, it draws the same."""
         if self._spec.dropout:
-            key = np.random.SeedSequence([self._spec.seed, self._team.rank, step]).generate_state(1, np.uint64)
-            self._generator.manual_seed(int(key[0]) >> 1)
+            key = np.random.SeedSequence([self._spec.seed, self._team.rank, step, first])
+            generator = torch.Generator(self._device)
+            self.net.draws.generator = generator.manual_seed(int(key.generate_state(1, np.uint64)[0]) >> 1)
 
     def _not_finite(self, x: Tensor, wide: Any, losses: Tensor, batch: Rows, step: int) -> Exception:
         where = f"wide_deep: step {step}"
@@ -273,7 +310,7 @@ class Learner:
 
         inner = [(n, m) for n, m in self.net.named_modules() if isinstance(m, nn.Linear | nn.LayerNorm)]
         handles = [layer.register_forward_hook(note(name)) for name, layer in inner]
-        self._seed(0)
+        self._seed(0, 0)
         with torch.no_grad():
             self.net.margins(x)
         for handle in handles:
@@ -285,6 +322,10 @@ class Learner:
         begin = time.perf_counter()
         yield
         self.seconds[phase] += time.perf_counter() - begin
+
+
+def _untimed(_phase: str) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _flattened(parameters: list[nn.Parameter]) -> Tensor:

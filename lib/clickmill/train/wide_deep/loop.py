@@ -87,7 +87,7 @@ class Progress:
         return cls(**own)
 
 
-def fit(task: Task, team: Team, device: str = "cpu") -> None:
+def fit(task: Task, team: Team, device: str = "cpu", *, threads: int = 1) -> None:
     """Trains, and leaves the result in the task's folder; goes on from the checkpoint that is there.
 
     Raises NoRowsError, DegenerateLabelsError, KeepRateError, InputError and MissingColumnsError for data that
@@ -99,7 +99,7 @@ def fit(task: Task, team: Team, device: str = "cpu") -> None:
             "wide_deep: validation time, which tells when to stop, has no rows: build features for these days, or "
             "set patience: null"
         )
-    training = _Training(task, team, device)
+    training = _Training(task, team, device, threads)
     if task.overfit_check:
         training.overfit()
     else:
@@ -109,7 +109,7 @@ def fit(task: Task, team: Team, device: str = "cpu") -> None:
 class _Training:
     """One rank's."""
 
-    def __init__(self, task: Task, team: Team, device: str) -> None:
+    def __init__(self, task: Task, team: Team, device: str, threads: int) -> None:
         spec, layout = task.spec, task.layout
         self._task, self._spec, self._team = task, spec, team
         self._say, self._clock = watch.teller(task.address, team.rank), Clock()
@@ -135,7 +135,7 @@ class _Training:
             self._tell(f"goes on after step {self._progress.steps}, where an earlier run stopped")
         self._resumed = self._progress.steps
         self._clock.done("count")
-        self._learner = self._new_learner(device)
+        self._learner = self._new_learner(device, threads)
         self._give(found[0] if found is not None else None)
         self._clock.done("start")
         self._begun = time.perf_counter()
@@ -150,13 +150,11 @@ class _Training:
         """By which p is corrected."""
         return 1.0 if self._spec.correction == "weight" else self._progress.known.keep_rate
 
-    def _new_learner(self, device: str) -> Learner:
-        import torch
-
+    def _new_learner(self, device: str, threads: int) -> Learner:
         first = self._progress.known
         intercept = math.log(first.base_rate / (1 - first.base_rate))
         standard = standard_of(first.moments)
-        net = net_of(self._spec, self._task.layout, standard, intercept, threads=torch.get_num_threads())
+        net = net_of(self._spec, self._task.layout, standard, intercept, threads=threads)
         learner = Learner(net.to(device), self._spec, self._team, keep_rate=self._keep_rate)
         if self._task.start is not None:
             learner.start(_warm(self._task, self._shift))

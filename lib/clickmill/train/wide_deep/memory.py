@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -36,9 +37,22 @@ def require_memory(where: str, spec: WideDeepSpec, layout: Layout, *, here: bool
     the driver needs to make an artifact of them is larger than what it has when the ranks have ended.
 
     where: the model's key in the config. here: the ranks run on this machine, whose memory is known; elsewhere
-    `memory_mb` alone tells. The message says at which bits they would fit.
+    `memory_mb` alone tells, and then each rank itself. The message says at which bits they would fit.
     """
-    limits = _limits(spec, here=here)
+    _require(where, layout, _limits(spec, here=here))
+
+
+def require_memory_of_ranks(spec: WideDeepSpec, layout: Layout, beside: int) -> None:
+    """The same, on a rank's machine, which may be another than the driver's, before any rank there has tables.
+
+    beside: ranks on this machine. It is the last look, and refuses what cannot be; `memory_mb` is not heard again.
+    """
+    most = gpu.memory() if spec.device == "cuda" else free() // beside
+    said = f"on {socket.gethostname()}, where each of {beside} ranks may use"
+    _require("wide_deep", layout, [_Limit(lambda some: some.bytes(spec.optimizer), most, said)])
+
+
+def _require(where: str, layout: Layout, limits: Sequence[_Limit]) -> None:
     broken = next((limit for limit in limits if limit.need(layout) > limit.most), None)
     if broken is None:
         return

@@ -17,27 +17,23 @@ from pathlib import Path
 from clickmill.errors import PlatformError, WorldSizeError
 from clickmill.train import gpu
 from clickmill.train.wide_deep.bound import die_with
+from clickmill.train.wide_deep.memory import require_memory_of_ranks
 from clickmill.train.wide_deep.task import Task
 from clickmill.train.wide_deep.team import BrokenTeamError, Kind, Team, joined, local_rank, local_size
 from clickmill.train.wide_deep.words import Words
-
-WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
-"""Torch's threads sleep while there is nothing for them: else they spin, on the cores that the loader's threads
-and the loops over rows need in turn with them (a step took 1.2 times as long on two cores). Read when torch is
-loaded."""
 
 
 def main(place: str, kind: Kind) -> None:
     """Trains by the task in a file as one rank of a team. On an error it leaves its word and ends the process:
     a rank that waited for its neighbours' leave on the way out could wait for ever."""
     words: list[Words] = []
-    os.environ.setdefault(*WAITING)
     die_with()
     try:
         task = Task.load(place)
         words.append(Words(task.folder, _own_rank(kind)))
         words[0].say("started")
         _stop_on_signal(words[0])
+        require_memory_of_ranks(task.spec, task.layout, local_size())
         with joined(kind, meeting=task.folder, device=task.spec.device) as team:
             require_size(task, team)
             _fit(task, team)
@@ -70,14 +66,16 @@ def _fit(task: Task, team: Team) -> None:
 
     from clickmill.train.wide_deep.loop import fit
 
-    torch.set_num_threads(task.spec.threads or max(1, len(os.sched_getaffinity(0)) // local_size()))
+    # (each of the network's own threads takes rows through all layers; torch's would meet after every product)
+    torch.set_num_threads(1)
+    threads = task.spec.threads or max(1, len(os.sched_getaffinity(0)) // local_size())
     device = "cpu"
     if task.spec.device == "cuda":
         device = gpu.device(local_rank(), [], gpu.present())
         if not torch.cuda.is_available():
             raise PlatformError("device cuda: torch sees no GPU here; set device: cpu")
         torch.cuda.set_device(device)
-    fit(task, team, device)
+    fit(task, team, device, threads=threads)
 
 
 def _own_rank(kind: Kind) -> int:
