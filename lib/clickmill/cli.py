@@ -216,6 +216,9 @@ def doctor(
     master: Annotated[
         str | None, typer.Option(help="Check Spark there too: spark://host:7077, yarn, local[4].")
     ] = None,
+    launchers: Annotated[
+        bool, typer.Option("--launchers", help="Have each launcher start two ranks that train a tiny network.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check this machine: Python, Java, the Delta jars, write access, memory, slots, deep learning.
@@ -225,7 +228,7 @@ def doctor(
     """
     from clickmill import doctor as checks
 
-    if not conf and not set_ and not master:
+    if not conf and not set_ and not master and not launchers:
         raise typer.Exit(checks.main(json=as_json))
     from clickmill.config_files import load
 
@@ -233,11 +236,12 @@ def doctor(
     here = partial(
         checks.main, json=as_json, warehouse=cfg.warehouse_path, master=master or cfg.spark.master or "local[*]"
     )
-    if not master:
+    if not master and not launchers:
         raise typer.Exit(here())
     from clickmill.probe import driver as probe
 
-    raise typer.Exit(here(further=partial(probe.check, cfg, master)))
+    further = partial(probe.check, cfg, master or probe.NEAR, launching=launchers)
+    raise typer.Exit(here(further=further))
 
 
 def _add_jobs() -> None:

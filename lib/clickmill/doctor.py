@@ -308,14 +308,15 @@ def _gpus() -> Check:
 
 
 def _launchers() -> Check:
-    """Ways to start the processes of a deep model that work here."""
+    """Ways to start the processes of a deep model whose packages are here."""
     ways = []
     if _torch().ok:
         ways.append("local")
         if _horovod().ok:
             ways += ["horovod (in Spark)", "horovodrun"] if _installed("pyspark") else ["horovodrun"]
         ways += ["torchrun", "torch_distributor"] if _installed("pyspark") else ["torchrun"]
-    return _optional("launchers", bool(ways), ", ".join(ways) or ABSENT)
+    found = f"{', '.join(ways)}; clickmill doctor --launchers tries them" if ways else ABSENT
+    return _optional("launchers", bool(ways), found)
 
 
 if __name__ == "__main__":

@@ -206,6 +206,10 @@ class Ftrl(Strict):
     l2: float = Field(1.0, ge=0)
 
 
+Launcher = Literal["local", "horovod", "torchrun", "torch_distributor"]
+"""What starts the processes of a network's training."""
+
+
 class WideDeepSpec(Strict):
     """A network: a linear part and a deep part, trained together; see `clickmill.train.wide_deep`."""
 
@@ -255,7 +259,7 @@ class WideDeepSpec(Strict):
     """Share of older rows that a warm start sees again, by whole row groups."""
     checkpoint_steps: int = Field(1000, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
-    launcher: Literal["local", "horovod", "torchrun", "torch_distributor"] = "local"
+    launcher: Launcher = "local"
     """local: one process; horovod: by Spark's tasks, or on `hosts` by horovodrun; torchrun: on this machine;
     torch_distributor: by Spark's tasks without Horovod, or on this machine where Spark is."""
     ranks: int = Field(1, ge=1)

@@ -23,8 +23,9 @@ import trained
 from safetensors.numpy import load_file
 
 from clickmill import session
-from clickmill.errors import InputError, PlatformError, RankError, WorldSizeError
+from clickmill.errors import InputError, NotEnoughMemoryError, PlatformError, RankError, WorldSizeError
 from clickmill.loader import Counted
+from clickmill.probe import launchers
 from clickmill.train.wide_deep import launch as launching
 from clickmill.train.wide_deep import words
 from clickmill.train.wide_deep.launch import is_here, launch
@@ -178,19 +179,38 @@ def test_a_killed_rank_is_named_and_a_rerun_ends_as_if_nothing_had_been(
 
 
 @pytest.mark.slow
-@NEEDS_HOROVOD
-def test_a_rank_that_spark_started_is_named_when_it_is_killed(long: Task, spark: SparkSession) -> None:
-    task = trained.again(long, "spark-killed", launcher="horovod", ranks=2, epochs=50)
+@pytest.mark.parametrize(
+    ("launcher", "near"),
+    [
+        pytest.param("horovod", True, marks=NEEDS_HOROVOD),
+        ("torch_distributor", True),
+        ("torch_distributor", False),
+    ],
+)
+def test_a_rank_that_spark_started_is_named_when_it_is_killed_and_a_rerun_goes_on(
+    long: Task, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, launcher: str, near: bool
+) -> None:
+    monkeypatch.setattr(session, "is_local", lambda _: near)
+    name = f"{launcher}-{near}"
+    whole = trained.again(long, f"{name}-whole", launcher=launcher, ranks=2, epochs=1)
+    cut = trained.again(whole, f"{name}-cut")
+    moment: list[float] = []
 
     def kill() -> None:
-        wait_for(lambda: reached(task, 8), "no checkpoint")
-        os.kill(words.heard(task.folder)[1]["process"][0], signal.SIGKILL)
+        wait_for(lambda: reached(cut, 8), "no checkpoint")
+        (word,) = [one for one in words.heard(cut.folder) if one["rank"] == 1]
+        os.kill(word["process"][0], signal.SIGKILL)
+        moment.append(time.monotonic())
 
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(RankError, match=r"^rank 1 .*was killed"):
-        launch(task, spark=spark)
+        launch(cut, spark=spark)
+    assert time.monotonic() - moment[0] < SOON_S
     killer.join()
+    assert launch(cut, spark=spark)["resumed_from"] >= 8
+    launch(whole, spark=spark)
+    assert furthest(whole, cut) <= 1e-6
 
 
 @pytest.mark.parametrize("near", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -256,6 +276,22 @@ def test_a_rank_that_is_killed_before_it_says_a_word_is_named(
         launch(trained.again(short, "killed-early", launcher="torchrun", ranks=2))
 
 
+def test_a_rank_on_a_machine_with_too_little_memory_says_so_before_it_has_tables(
+    short: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "little.py").write_text(
+        "import os, runpy\n"
+        "from clickmill.train.wide_deep import memory\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    memory.free = lambda: 2**12\n"
+        f"runpy.run_module('{launching.WORKER}', run_name='__main__')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(launching, "WORKER", "little")
+    with pytest.raises(NotEnoughMemoryError, match="where each of 2 ranks may use"):
+        launch(trained.again(short, "little", launcher="torchrun", ranks=2))
+
+
 def test_a_package_that_is_not_there_is_said_with_what_installs_it(
     short: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +300,29 @@ def test_a_package_that_is_not_there_is_said_with_what_installs_it(
         launch(trained.again(short, "no-horovod", launcher="horovod", ranks=2))
     with pytest.raises(PlatformError, match="starts processes by Spark, and there is no session"):
         launch(trained.again(short, "no-session", launcher="torch_distributor", ranks=2))
+
+
+@pytest.mark.slow
+@NEEDS_HOROVOD
+def test_the_doctor_has_every_launcher_train_and_leaves_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    found = launchers.tried(spark, str(tmp_path))
+    assert [(one.ok, one.found.partition(" in ")[0]) for one in found] == [
+        (True, "trained a network by 1 rank"),
+        *[(True, "trained a network by 2 ranks")] * 4,
+    ]
+
+
+def test_the_doctor_tells_why_a_launcher_does_not_work(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "WORKER", "clickmill.no_such_module")
+    monkeypatch.setattr(launchers, "WAYS", launchers.WAYS[:1])
+    (found,) = launchers.tried(spark, str(tmp_path))
+    assert (found.name, found.ok, found.needed) == ("launcher local", False, False)
+    assert "no_such_module" in found.found
+    monkeypatch.setattr(session, "is_local", lambda _: False)
+    (found,) = launchers.tried(spark, "s3://bucket/warehouse")
+    assert "not tried" in found.found
 
 
 def test_hosts_that_are_this_machine_are_known() -> None:

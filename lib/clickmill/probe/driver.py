@@ -20,13 +20,15 @@ from clickmill import reader, session
 from clickmill.config import Config, SparkConf
 from clickmill.doctor import Check
 from clickmill.errors import ClickmillError
-from clickmill.probe import checks, worker
+from clickmill.probe import checks, launchers, worker
 from clickmill.probe.worker import Seen
 from clickmill.specs import duration
 from clickmill.tables import Tables
 
 PACKAGES = ("clickmill", "deltalake", "mmh3", "numba", "numpy", "pandas", "psutil", "pyarrow", "xgboost")
 """Those that tasks import."""
+NEAR = f"local[{launchers.RANKS}]"
+"""Where launchers are tried unless a master is named."""
 PATIENCE_S = 120.0
 """How long executors may take to come and to unpack what is sent to them."""
 CONTACT_S = 5.0
@@ -41,11 +43,11 @@ _STANDALONE = re.compile(r"^spark://([^:,/]+):(\d+)")
 Answer = TypeVar("Answer")
 
 
-def check(cfg: Config, master: str) -> list[Check]:
+def check(cfg: Config, master: str, *, launching: bool = False) -> list[Check]:
     """What there is to say of the cluster at `master`; the first check that fails may be the last.
 
     A session is started with the settings of `cfg` and stopped. Nothing stays in the warehouse, but a small table
-    `_doctor` where that is an address.
+    `_doctor` where that is an address. launching: each launcher of networks is tried too.
     """
     unreachable = _contact(master)
     if unreachable is not None:
@@ -57,6 +59,8 @@ def check(cfg: Config, master: str) -> list[Check]:
         return [_failed("master", f"{master}: {_first_line(error)}", "Spark's own log says more")]
     try:
         found = _checks(spark, cfg)
+        if launching:
+            found += launchers.tried(spark, cfg.warehouse_path)
     finally:
         spark.stop()
     made = [Check("master", True, master), *found]
