@@ -76,7 +76,8 @@ def test_a_poisoned_day_stops_alone_and_is_mended_alone(world):
     poisoned = states(world, world.day(6))
     assert poisoned.pop("ingest") == ("failed", 1), "the input is wrong: one try"
     assert {state for state, _tries in poisoned.values()} == {"upstream_failed"}
-    log = next((world.folder / "airflow").rglob("logs/**/*2026-03-06*/**/task_id=ingest/*.log"))
+    (run,) = query(world, f"select run_id from dag_run where date(logical_date) = '{world.day(6)}'")
+    (log,) = (world.folder / "airflow" / "logs").rglob(f"run_id={run['run_id']}/task_id=ingest/*.log")
     assert "RejectLimitError" in log.read_text(encoding="utf-8")
     untouched = {number: tries(world, world.day(number)) for number in (4, 5)}
     before = world.tables()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -118,6 +119,15 @@ def until(happened: Callable[[], bool], process: subprocess.Popen[bytes], *, pat
         assert process.poll() is None, "the job ended before"
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.02)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """A driver with its JVM, whichever began the other, while it is at work."""
+    every = [one := psutil.Process(process.pid), *one.children(recursive=True)]
+    for one in every:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    assert process.wait() == -signal.SIGKILL, "it had ended before"
 
 
 def _has_python(worker: psutil.Process) -> bool:

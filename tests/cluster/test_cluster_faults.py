@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 import stored
-from stand import VENV, Cluster, log_of, until
+from deltalake import DeltaTable
+from disks import MIB, fill, small_disk
+from stand import VENV, Cluster, kill, log_of, until
 
 pytestmark = pytest.mark.slow
 DS = date(2026, 1, 1)
@@ -35,6 +37,7 @@ SMALL = (
     ),
     *("--set", "split.validation=6h", "--set", "split.test=6h", "--ds", str(DS), "--json"),
 )
+FILES = "ds=*/*.parquet"
 ENDLESS = ("--models", "lr", "--set", "models.lr.max_iterations=100000000", "--set", "models.lr.tolerance=1e-300")
 
 
@@ -92,6 +95,54 @@ def test_a_worker_killed_in_training_ends_the_job_by_name_within_a_minute_and_a_
     assert _verdict(undisturbed)["exit_code"] == 0
 
 
+@pytest.mark.parametrize("committed", [False, True], ids=["before its commit", "after it"])
+def test_a_driver_killed_leaves_old_rows_or_new_ones_and_a_rerun_mends_all(
+    cluster: Cluster, undisturbed: Path, tmp_path: Path, committed: bool
+) -> None:
+    warehouse = shutil.copytree(undisturbed, tmp_path / "killed")
+    sample = warehouse / "sample"
+    DeltaTable(sample).delete("label = 1")
+    old, expected = _rows(warehouse, "sample"), _rows(undisturbed, "sample")
+    assert old != expected
+    files, version = set(sample.glob(FILES)), stored.version(warehouse, "sample")
+    job = cluster.submit("downsample", warehouse, *SMALL)
+    commit = sample / "_delta_log" / f"{version + 1:020}.json"
+    until(commit.exists if committed else lambda: set(sample.glob(FILES)) > files, job)
+    kill(job)
+    assert stored.version(warehouse, "sample") == version + committed
+    assert _rows(warehouse, "sample") == (expected if committed else old)
+    assert cluster.submit("downsample", warehouse, *SMALL).wait(timeout=300) == 0, log_of(warehouse).read_text()
+    assert _rows(warehouse, "sample") == expected
+    killed = [row["status"] for row in stored.rows(warehouse, "runs") if row["job"] == "downsample"]
+    assert sorted(killed) == ["done", "done", "lost", "running", "running", "running"]
+
+
+@pytest.mark.parametrize("place", ["{}", "file://{}"], ids=["workers write", "spark writes"])
+def test_a_table_s_path_that_runs_full_is_named_and_the_table_is_as_it_was(
+    cluster: Cluster, undisturbed: Path, tmp_path: Path, place: str
+) -> None:
+    with small_disk(tmp_path / "small-disk", 64) as disk:
+        warehouse = shutil.copytree(undisturbed, disk / "warehouse")
+        version, filler, result = (
+            stored.version(warehouse, "features"),
+            fill(disk, but=MIB // 4),
+            tmp_path / "result",
+        )
+        asked = ("--set", f"warehouse={place.format(warehouse)}", "--result-file", str(result), *SMALL)
+        log = tmp_path / "outside"
+        job = cluster.submit("build_features", log, *asked)
+        assert job.wait(timeout=300) == 2, log_of(log).read_text()[-4000:]
+        error = json.loads(result.read_text())["error"]
+        assert (error["name"], "make room" in error["message"]) == ("NoSpaceError", True)
+        assert stored.version(warehouse, "features") == version
+        assert _rows(warehouse, "features") == _rows(undisturbed, "features")
+        filler.unlink()
+        assert cluster.submit("build_features", log, *asked).wait(timeout=300) == 0, log_of(log).read_text()[
+            -4000:
+        ]
+        assert _rows(warehouse, "features") == _rows(undisturbed, "features")
+
+
 def test_of_two_submits_of_one_day_that_start_at_once_the_day_is_wholly_ones_and_a_loser_says_so(
     cluster: Cluster, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -117,10 +168,10 @@ def test_of_two_submits_of_one_day_the_one_that_commits_late_ends_with_exit_1_by
 ) -> None:
     """The first is stopped as it writes, and goes on when the second has ended."""
     warehouse = shutil.copytree(undisturbed, tmp_path / "both")
-    log, files = warehouse / "click_log", "ds=*/*.parquet"
-    before, version = set(log.glob(files)), stored.version(warehouse, "click_log")
+    log = warehouse / "click_log"
+    before, version = set(log.glob(FILES)), stored.version(warehouse, "click_log")
     late = _ingest(cluster, undisturbed, warehouse, tmp_path / "late")
-    until(lambda: set(log.glob(files)) > before, late)
+    until(lambda: set(log.glob(FILES)) > before, late)
     late.send_signal(signal.SIGSTOP)
     try:
         assert stored.version(warehouse, "click_log") == version, "stopped before its commit"
