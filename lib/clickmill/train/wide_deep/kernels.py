@@ -65,6 +65,24 @@ def sum_same(index, slots, low, high, gradient, rows, mark, out):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
+def merge(index, rows, further, added, found, out):  # type: ignore[no-untyped-def]
+    """found[:k] ← the different values of two rising lists, rising; out[:k] ← their rows, added up; returns k."""
+    dim, a, b, k = np.uint64(rows.shape[1]), np.uint64(0), np.uint64(0), np.uint64(0)
+    ends = np.uint64(len(index)), np.uint64(len(further))
+    while a < ends[0] or b < ends[1]:
+        own = b == ends[1] or (a < ends[0] and index[a] <= further[b])
+        its = a == ends[0] or (b < ends[1] and further[b] <= index[a])
+        found[k] = index[a] if own else further[b]
+        for d in range(dim):
+            if own and its:
+                out[k, d] = rows[a, d] + added[b, d]
+            else:
+                out[k, d] = rows[a, d] if own else added[b, d]
+        a, b, k = a + np.uint64(own), b + np.uint64(its), k + np.uint64(1)
+    return k
+
+
+@njit(cache=True, nogil=True)
 def squared(rows, begin, end):  # type: ignore[no-untyped-def]
     """Σ of squares of rows[begin:end], in float64."""
     total = 0.0

@@ -7,6 +7,7 @@ torch. Either way sums are taken in one order, so that a step has the same bits 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -115,11 +116,22 @@ def summed(index: Tensor, rows: Tensor) -> Summed:
 
 def merged(parts: Sequence[Summed]) -> Summed:
     """Several such sums added up, in their order: the same bits wherever it is done."""
+    if parts[0][0].device.type == "cpu":
+        return reduce(_merged, parts)
     found = torch.unique(torch.cat([index for index, _ in parts]))
     out = torch.zeros((len(found), parts[0][1].shape[1]), dtype=parts[0][1].dtype, device=found.device)
     for index, rows in parts:
         out.index_add_(0, torch.searchsorted(found, index), rows)  # (no index twice)
     return found, out
+
+
+def _merged(one: Summed, other: Summed) -> Summed:
+    (index, rows), (further, added) = one, other
+    most = len(index) + len(further)
+    found, out = torch.empty(most, dtype=index.dtype), torch.empty((most, rows.shape[1]))
+    arrays = (index, rows, further, added, found, out)
+    k = kernels.merge(*(one.numpy() for one in arrays))
+    return found[:k], out[:k]
 
 
 def _shares(part: Table, number: int) -> list[NDArray[np.int64]]:
