@@ -15,9 +15,9 @@ def main(run: Run) -> None:
         verdict = rollback(run.tables, run.ds, run.rollback)
     else:
         verdict = challenge(run.tables, run.cfg, run.ds, run.models, run.stretches().test)
+    written = record(run.tables, verdict)
     for sentence in verdict.sentences:
         run.say(sentence)
-    written = record(run.tables, verdict)
     run.count(rows_in=1, rows_out=written.rows if written else 0)
     run.result["decision"] = verdict.for_json()
     tracking.decided(run)

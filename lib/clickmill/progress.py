@@ -11,11 +11,19 @@ from rich.console import Console
 from rich.markup import escape
 
 
+class _Onlooker(Console):
+    """One that may go away: the work does not end with it."""
+
+    def on_broken_pipe(self) -> None:
+        """Nothing: rich would end the process."""
+        self.quiet = True
+
+
 class Progress:
     """Lines and timed steps. Text is shown as it is: markup in it has no effect."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._console = _Onlooker(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self.quiet = quiet
 
     def say(self, text: str) -> None:

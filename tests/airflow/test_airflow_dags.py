@@ -240,6 +240,16 @@ def test_a_job_is_told_day_models_settings_and_master(dag, monkeypatch):
     assert all(isinstance(part, str) for part in command)
 
 
+def test_the_port_of_the_connection_is_the_masters_to_spark_submit_and_job_alike(dag, monkeypatch):
+    spark = {"conn_type": "spark", "host": "spark://10.1.2.3", "port": 7077}
+    daily = dag("local")
+    monkeypatch.setenv("AIRFLOW_CONN_CLICKMILL_SPARK", json.dumps(spark))
+    task = rendered(daily, "calibrate", host=spark["host"], port=spark["port"])
+    command = task._get_hook()._build_spark_submit_command(task.application)
+    assert command[1:3] == ["--master", "spark://10.1.2.3:7077"]
+    assert "spark.master=spark://10.1.2.3:7077" in command
+
+
 def test_the_days_of_a_first_run_are_told_to_the_jobs_of_days_alone(dag):
     daily = dag("local", CLICKMILL_MODELS="trees:xgboost", CLICKMILL_SIMULATE="1")
     for task in daily.tasks:
@@ -332,12 +342,14 @@ def scheduled(dag):
     return DagSerialization.from_dict(DagSerialization.to_dict(dag))
 
 
-def rendered(dag, task_id: str, *, days: int = 1, **context: object):
+def rendered(
+    dag, task_id: str, *, days: int = 1, host: str = "local[2]", port: int | None = None, **context: object
+):
     """A copy of a task as it would run on 2026-01-05."""
     from types import SimpleNamespace
 
     task = dag.get_task(task_id)
-    conn = SimpleNamespace(clickmill_spark=SimpleNamespace(host="local[2]"))
+    conn = SimpleNamespace(clickmill_spark=SimpleNamespace(host=host, port=port))
     ti = SimpleNamespace(task_id=task_id, try_number=1, id="5f3c")
     known = {"ds": "2026-01-05", "run_id": "r1", "dag": dag, "ti": ti, "conn": conn, "params": {"days": days}}
     task.render_template_fields(known | (dag.user_defined_macros or {}) | context)

@@ -185,6 +185,27 @@ def test_what_is_raised_is_the_jobs_own_error(played):
     assert exit_code(raised.value) == 3, "Databricks tells the code so"
 
 
+@pytest.mark.parametrize(("code", "kind"), [(1, "JobFailed"), (3, "JobFailed"), (4, "NotPromoted"), (0, None)])
+def test_the_verdict_counts_where_the_platform_tells_of_no_error(played, code, kind):
+    from click_tasks import outcome
+
+    result = played.script.parent / "result.json"
+    result.write_text(json.dumps(error("NoRowsError", "no rows", code=code)), encoding="utf-8")
+    if kind is None:
+        with outcome.told("downsample", str(result)):
+            pass
+        return
+    with pytest.raises(getattr(outcome, kind), match="no rows"), outcome.told("downsample", str(result)):
+        pass
+
+
+def test_a_spark_submit_that_is_not_there_is_not_tried_again(played, monkeypatch):
+    monkeypatch.setenv("CLICKMILL_SPARK_SUBMIT", str(played.script.parent / "nowhere"))
+    monkeypatch.setenv("CLICKMILL_RETRIES", "3")
+    ended = run_day()
+    assert (ended.state, ended.tasks["ingest"].try_number) == ("failed", 1)
+
+
 def test_the_policy_is_asked_with_what_the_operator_raised(played):
     from airflow.sdk.definitions.retry_policy import RetryAction
     from click_tasks.outcome import ByExitCode, JobFailed

@@ -28,7 +28,7 @@ AFTER = {
     "calibrate": {"train_logreg", "train_xgboost", "train_trees_logreg"},
     "evaluate": {"calibrate"},
     "promote": {"evaluate"},
-    "monitor": {"evaluate"},
+    "monitor": {"promote"},
 }
 """Each task, and those whose tables it reads."""
 REFERENCE = re.compile(r"\$\{var\.(\w+)\}")
@@ -87,6 +87,8 @@ def test_the_job_has_the_form_that_databricks_takes(target):
 def test_a_task_comes_after_those_whose_tables_it_reads():
     found = {task["task_key"]: {one["task_key"] for one in task.get("depends_on", ())} for task in JOB["tasks"]}
     assert found == AFTER
+    whatever = {task["task_key"] for task in JOB["tasks"] if task.get("run_if") == "ALL_DONE"}
+    assert whatever == {"monitor"}, "a refused promotion is a failed task there"
 
 
 def test_a_wrong_key_is_seen():

@@ -12,7 +12,8 @@ from click_tasks.outcome import forget, told, verdict_in
 from click_tasks.settings import Settings
 
 CONNECTION = "clickmill_spark"
-MASTER = f"{{{{ conn.{CONNECTION}.host }}}}"
+_OF_CONNECTION = f"conn.{CONNECTION}"
+MASTER = f"{{{{ {_OF_CONNECTION}.host }}}}{{{{ ':%s' % {_OF_CONNECTION}.port if {_OF_CONNECTION}.port else '' }}}}"
 """As spark-submit is told it: a job's config must not name another one."""
 
 

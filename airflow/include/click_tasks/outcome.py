@@ -58,6 +58,8 @@ def exit_code(error: BaseException) -> int:
     """A failed job's exit code; of a platform's error the one that its words tell, 1 where they tell none."""
     if isinstance(error, JobFailed):
         return error.code
+    if isinstance(error, FileNotFoundError | PermissionError):  # (of spark-submit itself)
+        return USAGE
     words = str(error)
     if of_spark := _OF_SPARK.match(words):
         return int(of_spark[1])
@@ -90,17 +92,24 @@ def forget(result_file: str | None) -> None:
 
 @contextmanager
 def told(job: str, result_file: str | None) -> Iterator[None]:
-    """Raises in place of the platform's error the job's own: NotPromoted for exit 4, else JobFailed."""
+    """Raises the job's own error in place of the platform's: NotPromoted for exit 4, else JobFailed.
+
+    It does so where the platform tells of none, too.
+    """
+    ended = None
     try:
         yield
     except AirflowSkipException:
         raise
     except Exception as error:  # noqa: BLE001  (of whatever platform: it is told in the job's words)
-        verdict = verdict_in(result_file) or {}
-        code = verdict.get("exit_code") or exit_code(error)
-        own = verdict.get("error")
-        if code == REFUSED:
-            raise NotPromoted(f"not promoted: {own['message'] if own else 'the gate refused'}") from None
-        words = f"{own['name']}: {own['message']}" if own else str(error)
-        meaning = MEANING.get(code, MEANING[FAILED])
-        raise JobFailed(f"{job}: {words} (exit code: {code}, {meaning})", code=code) from None
+        ended = error
+    verdict = verdict_in(result_file) or {}
+    code = verdict.get("exit_code") or (exit_code(ended) if ended else 0)
+    if not code:
+        return
+    own = verdict.get("error")
+    if code == REFUSED:
+        raise NotPromoted(f"not promoted: {own['message'] if own else 'the gate refused'}")
+    words = f"{own['name']}: {own['message']}" if own else str(ended)
+    meaning = MEANING.get(code, MEANING[FAILED])
+    raise JobFailed(f"{job}: {words} (exit code: {code}, {meaning})", code=code)
