@@ -60,15 +60,26 @@ def distance(now: Doubles, then: Doubles) -> float:
 
 
 def number_bins(now: Doubles, then: Doubles) -> tuple[Counts, Counts]:
-    """Rows by bin, those without a number (NaN) last: (bins,) each, the bins cut by the quantiles of `then`."""
+    """Rows by bin, those without a number (NaN) last: (bins,) each.
+
+    Cut by the quantiles of `then` and, where many rows have one number, by those of the others as well: of a
+    column that is nearly always 0 all quantiles are 0.
+    """
     there = then[~np.isnan(then)]
-    inner = np.quantile(there, np.arange(1, QUANTILES) / QUANTILES) if len(there) else np.empty(0)
-    edges = np.unique(inner)
+    edges, counts = np.unique(_quantiles(there), return_counts=True)
+    common = edges[counts > 1]
+    if len(common):
+        edges = np.unique(np.concatenate((edges, _quantiles(there[~np.isin(there, common)]))))
     found = []
     for values in (now, then):
         place = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
         found.append(np.bincount(place, minlength=len(edges) + 2))
     return found[0], found[1]
+
+
+def _quantiles(values: Doubles) -> Doubles:
+    """That cut them into QUANTILES bins."""
+    return np.quantile(values, np.arange(1, QUANTILES) / QUANTILES) if len(values) else np.empty(0)
 
 
 def slot_bins(now: Int32, then: Int32) -> tuple[Counts, Counts]:

@@ -45,6 +45,17 @@ def test_a_number_that_goes_missing_moves_to_the_last_bin():
     assert drift.number_bins(np.full(5, np.nan), np.full(9, np.nan))[0].tolist() == [0, 5]
 
 
+def test_the_numbers_of_a_column_that_is_nearly_always_0_have_bins_of_their_own():
+    rng = np.random.default_rng(1)
+
+    def drawn(n: int) -> np.ndarray:
+        return np.where(rng.random(n) < 0.9, 0, rng.lognormal(sigma=1.5, size=n))
+
+    assert drift.stability_index(*drift.number_bins(1000 * drawn(3000), drawn(6000))) > 0.25
+    calm = [drift.stability_index(*drift.number_bins(drawn(3000), drawn(6000))) > 0 for _ in range(400)]
+    assert np.mean(calm) < 0.03
+
+
 def test_values_outside_the_commonest_share_a_bin():
     then = np.repeat(np.arange(-30, 30, dtype=np.int32), np.arange(60, 0, -1))
     own, other = drift.slot_bins(np.array([-30, -11, -10, 29, 1_000_000], np.int32), then)
