@@ -615,8 +615,13 @@ def deepctr(asked: argparse.Namespace, train: Data, test: Data, *, rate: float) 
         columns = {name: data.hashes[:, n].astype(np.float32) for n, name in enumerate(names[0])}
         return columns | {name: x[:, n].astype(np.float32) for n, name in enumerate(names[1])}
 
-    common = {"dnn_hidden_units": hidden, "l2_reg_linear": 0, "l2_reg_embedding": 0, "init_std": 0.01}
-    common["seed"] = asked.seed
+    common = {
+        "dnn_hidden_units": hidden,
+        "l2_reg_linear": 0,
+        "l2_reg_embedding": 0,
+        "init_std": 0.01,
+        "seed": asked.seed,
+    }
     crossed = {"cross_num": CROSSES, "l2_reg_cross": 0}
     if asked.arch == "wide_deep":
         model = WDL(features, features, **common)

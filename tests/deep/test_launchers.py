@@ -77,6 +77,17 @@ def with_a_wrong_label(folder: Path) -> tuple[Counted, ...]:
     return trained.pieces(folder / "wrong", table.set_column(place, "label", pa.array(label)))
 
 
+def rank_1_begins_with(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the worker, which goes on as the worker itself."""
+    (folder / "stand_in.py").write_text(
+        "import os, runpy\n"
+        f"if os.environ['RANK'] == '1':\n    {line}\n"
+        f"runpy.run_module('{launching.WORKER}', run_name='__main__')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setattr(launching, "WORKER", "stand_in")
+
+
 def wait_for(ready: Any, what: str) -> None:
     end = time.monotonic() + 5 * SOON_S
     while not ready():
@@ -264,14 +275,7 @@ def test_what_a_launcher_says_is_told_where_no_rank_came(short: Task, monkeypatc
 def test_a_rank_that_is_killed_before_it_says_a_word_is_named(
     short: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "killed_early.py").write_text(
-        "import os, runpy, signal\n"
-        "if os.environ['RANK'] == '1':\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"runpy.run_module('{launching.WORKER}', run_name='__main__')\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(launching, "WORKER", "killed_early")
+    rank_1_begins_with("import signal; os.kill(os.getpid(), signal.SIGKILL)", tmp_path, monkeypatch)
     with pytest.raises(RankError, match=r"[01] of 2 ranks had come \(not rank (0, )?1\)"):
         launch(trained.again(short, "killed-early", launcher="torchrun", ranks=2))
 
@@ -279,15 +283,8 @@ def test_a_rank_that_is_killed_before_it_says_a_word_is_named(
 def test_a_rank_on_a_machine_with_too_little_memory_says_so_before_it_has_tables(
     short: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "little.py").write_text(
-        "import os, runpy\n"
-        "from clickmill.train.wide_deep import memory\n"
-        "if os.environ['RANK'] == '1':\n"
-        "    memory.free = lambda: 2**12\n"
-        f"runpy.run_module('{launching.WORKER}', run_name='__main__')\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(launching, "WORKER", "little")
+    little = "from clickmill.train.wide_deep import memory; memory.free = lambda: 2**12"
+    rank_1_begins_with(little, tmp_path, monkeypatch)
     with pytest.raises(NotEnoughMemoryError, match="where each of 2 ranks may use"):
         launch(trained.again(short, "little", launcher="torchrun", ranks=2))
 
