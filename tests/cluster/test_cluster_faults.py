@@ -37,7 +37,7 @@ SMALL = (
     ),
     *("--set", "split.validation=6h", "--set", "split.test=6h", "--ds", str(DS), "--json"),
 )
-FILES = "ds=*/*.parquet"
+FILES = "ds=*/**/*.parquet"
 ENDLESS = ("--models", "lr", "--set", "models.lr.max_iterations=100000000", "--set", "models.lr.tolerance=1e-300")
 
 
