@@ -98,10 +98,10 @@ def _binned(hashes: Int32, top: Int32) -> Counts:
     return np.bincount(np.where(known, place, len(top)), minlength=len(top) + 1)
 
 
-def excess(now: tuple[int, int], then: tuple[int, int]) -> float:
+def excess(now: tuple[float, float], then: tuple[float, float]) -> float:
     """A share less an earlier one, less what 1 in 100 pairs exceeds by chance; at least 0.
 
-    now, then: rows found, and of how many (> 0).
+    now, then: rows found, and of how many (> 0); not necessarily whole numbers.
     """
     (own, rows), (other, others) = now, then
     both = (own + other) / (rows + others)

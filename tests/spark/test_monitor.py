@@ -129,7 +129,7 @@ def test_a_slot_that_earlier_days_lack_is_wrong_input_that_says_what_to_run(tabl
 
 def test_no_more_rows_are_drawn_than_asked_for_and_the_same_again(tables, cfg):
     judged_day.write_features(tables, judged_day.features(judged_day.days(2), 6000))
-    draw = [drawn(tables, cfg, day_of(DS), columns=["event_id", "label"]).rows for _ in range(2)]
+    draw = [drawn(tables, cfg.monitor, day_of(DS), columns=["event_id", "label"]).rows for _ in range(2)]
     assert draw[0].equals(draw[1])
     assert abs(len(draw[0]) - 3000) < 200, "five standard deviations of a share of a half"
 

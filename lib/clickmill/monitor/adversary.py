@@ -22,6 +22,7 @@ PARAMETERS = {
     "nthread": 1,
     "verbosity": 0,
 }
+COMMON = 3
 LEAST = 200
 """Rows of each side, below which there is nothing to learn from."""
 
@@ -35,12 +36,13 @@ class Told(NamedTuple):
 
 
 def commonness(hashes: Int32, known: Int32) -> Doubles:
-    """ln(1 + how often each row's hash stands among `known`), (n,): what a value is to a classifier."""
+    """How often each row's hash stands among `known`, up to COMMON, (n,): what a value is to a classifier. (By its
+    exact count, which is another among other rows, it would know a value that is common.)"""
     values, counts = np.unique(known, return_counts=True)
     if not len(values):
         return np.zeros(len(hashes))
     place = np.minimum(np.searchsorted(values, hashes), len(values) - 1)
-    return np.log1p(np.where(values[place] == hashes, counts[place], 0))
+    return np.where(values[place] == hashes, np.minimum(counts[place], COMMON), 0.0)
 
 
 def tell_apart(now: Mapping[str, Doubles], then: Mapping[str, Doubles], *, seed: int) -> Told | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import partial
 from typing import Any
 
 from clickmill.champion import Promotion, promotions
-from clickmill.config import Config
+from clickmill.config import Config, Monitor
 from clickmill.drift import Figure, loss
 from clickmill.errors import MissingTableError
 from clickmill.monitor import worker
-from clickmill.monitor.figures import ALL, Drawn, Drift, figures
+from clickmill.monitor.figures import ALL, DAY, Drawn, Drift, figures
 from clickmill.monitor.verdict import Verdict, verdict
 from clickmill.schema import EVERYTHING, LAST_STAGE
 from clickmill.split import Stretch, Stretches
@@ -23,7 +23,7 @@ from clickmill.units import units_of
 
 def monitor(tables: Tables, cfg: Config, ds: date, stretches: Stretches) -> Verdict:
     """The day's rows against those of the champion's train time (without a champion: of the day's own) and of the
-    day before, and the champion's figures on the day. The driver receives at most some 3 · `monitor.rows` rows.
+    day before, and the champion's figures on the day. The driver receives at most some 4 · `monitor.rows` rows.
 
     Raises MissingTableError where the day, or all of train time, has no rows in `features`, MissingColumnsError
     where some of their days were made without one of the slots.
@@ -34,7 +34,7 @@ def monitor(tables: Tables, cfg: Config, ds: date, stretches: Stretches) -> Verd
     slots = [f"s_{name}" for name in cfg.dataset.slots]
     units = units_of(cfg.judge)
     asked = [*("event_id", "event_time", "label"), *numbers, *slots, *((units.column,) if units.column else ())]
-    draw = partial(drawn, tables, cfg, columns=asked)
+    draw = partial(drawn, tables, cfg.monitor, columns=asked)
     now = draw(day_of(ds))
     then = draw(train)
     if not len(now) or not len(then):
@@ -44,8 +44,8 @@ def monitor(tables: Tables, cfg: Config, ds: date, stretches: Stretches) -> Verd
         )
     look = partial(figures, numbers=numbers, slots=slots, units=units, seed=cfg.monitor.seed)
     found = look(now, then, "train")
-    before = draw(day_of(ds - timedelta(days=1)))
-    if len(before):
+    before = draw(Stretch(now.stretch.start - 2 * DAY, now.stretch.start), days=2)
+    if len(before.within(day_of(ds - DAY))):
         found += look(now, before, "day_before")
     return verdict([*found, *_of_champion(tables, ds, holder)], cfg.monitor)
 
@@ -53,16 +53,15 @@ def monitor(tables: Tables, cfg: Config, ds: date, stretches: Stretches) -> Verd
 def day_of(day: date) -> Stretch:
     """A whole day."""
     start = datetime(day.year, day.month, day.day)
-    return Stretch(start, start + timedelta(days=1))
+    return Stretch(start, start + DAY)
 
 
-def drawn(tables: Tables, cfg: Config, stretch: Stretch, *, columns: Sequence[str]) -> Drawn:
-    """About `monitor.rows` rows of a stretch of time, by key: the same ones on every rerun."""
-    rows = tables.read("features", stretch=stretch).count()
-    share = min(1.0, cfg.monitor.rows / max(rows, 1))
+def drawn(tables: Tables, conf: Monitor, stretch: Stretch, *, columns: Sequence[str], days: int = 1) -> Drawn:
+    """About `days` · `monitor.rows` rows of a stretch of time, by key: the same ones on every rerun."""
+    share = min(1.0, days * conf.rows / max(tables.read("features", stretch=stretch).count(), 1))
     scan = tables.scan("features", columns, stretch=stretch)
-    found = scan.through(partial(worker.drawn, share=share, seed=cfg.monitor.seed), scan.schema).rows().toArrow()
-    return Drawn(found.sort_by("event_id"))
+    found = scan.through(partial(worker.drawn, share=share, seed=conf.seed), scan.schema).rows().toArrow()
+    return Drawn(found.sort_by("event_id"), stretch)
 
 
 def _train_of(tables: Tables, holder: Promotion | None) -> Stretch | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,12 +19,14 @@ from clickmill.drift import Doubles, Figure, Int32
 from clickmill.errors import MissingColumnsError
 from clickmill.models.xgboost import LARGEST
 from clickmill.monitor import adversary
+from clickmill.split import Stretch
 from clickmill.units import Units, micros
 
 Against = Literal["train", "day_before"]
 ALL = "(all rows)"
 """The column of a figure that is of no single one."""
 REPLICATES = 200
+DAY = timedelta(days=1)
 
 
 class Drift(NamedTuple):
@@ -42,6 +45,7 @@ class Drawn:
     """Rows of one stretch of time, or a keyed share of them, with the columns that are looked at."""
 
     rows: pa.Table
+    stretch: Stretch
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)
@@ -66,20 +70,43 @@ class Drawn:
     def mixed(self, seed: int) -> Drawn:
         """The same rows in an order that hangs on nothing but their event ids and the seed."""
         words = hashing.keyed_words("drift-order", seed, self.rows.column("event_id"))
-        return self._at(np.argsort(words, kind="stable"))
+        return Drawn(self.rows.take(pa.array(np.argsort(words, kind="stable"))), self.stretch)
 
-    def halves(self) -> tuple[Drawn, Drawn]:
-        """Every other row: so many that what is known and what is compared with it are not the same rows."""
-        place = np.arange(len(self))
-        return self._at(place[::2]), self._at(place[1::2])
+    def within(self, stretch: Stretch) -> Drawn:
+        """The rows of a part of the time."""
+        time = micros(self.rows.column("event_time"))
+        start, end = np.array(stretch, "datetime64[us]").astype(np.int64)
+        return Drawn(self.rows.filter(pa.array((time >= start) & (time < end))), stretch)
 
-    def earlier_and_later(self) -> tuple[Drawn, Drawn]:
-        """The half of the rows that came first, and the other."""
-        place = np.argsort(micros(self.rows.column("event_time")), kind="stable")
-        return self._at(place[: len(place) // 2]), self._at(place[len(place) // 2 :])
 
-    def _at(self, place: NDArray[np.int64]) -> Drawn:
-        return Drawn(self.rows.take(pa.array(place)))
+class Past(NamedTuple):
+    """Earlier rows, and what is usual for a slot, whose values come and go without any drift.
+
+    The day's values are looked up in `known`, those of the last 24 hours of the earlier time (`last`) in `before`,
+    which is as long as `known` and ended as long before them as `known` before the day.
+    """
+
+    rows: Drawn
+    known: Drawn
+    last: Drawn
+    before: Drawn
+
+    @property
+    def tells_usual(self) -> bool:
+        """Whether there are two days of it, with more than next to no rows."""
+        return len(self.last) >= bootstrap.MIN_UNITS and len(self.before) >= bootstrap.MIN_UNITS
+
+
+def past(then: Drawn, day: Stretch, against: Against) -> Past:
+    """Earlier rows as they are compared with a day's. then: against the day before, two days' rows.
+
+    Where the day is further from them than they are long, what is usual is of the longest time apart they have.
+    """
+    start, end = then.stretch
+    window = max(end - start - DAY - max(day.start - end, timedelta()), DAY)
+    last = then.within(Stretch(end - DAY, end))
+    before = then.within(Stretch(start, start + window if end - start >= 2 * DAY else start))
+    return Past(then if against == "train" else last, then.within(Stretch(end - window, end)), last, before)
 
 
 def figures(
@@ -94,16 +121,17 @@ def figures(
 ) -> list[Drift]:
     """All figures of a day's rows against earlier ones, in whatever order they come.
 
+    then: of train time, or of the two days before, of which the earlier one only tells what is usual.
     numbers, slots: their columns in both. Raises MissingColumnsError where a slot is null on some days.
     """
-    now, then = now.mixed(seed), then.mixed(seed)
+    earlier = past(then, now.stretch, against)
     found = [
-        *_of_numbers(now, then, against, numbers),
-        *_of_slots(now, then, against, slots),
+        *_of_numbers(now, earlier.rows, against, numbers),
+        *_of_slots(now, earlier, against, slots),
         Drift(against, ALL, "ctr", *click_rate(now, units)),
-        Drift(against, ALL, "ctr_ratio", *click_rate_ratio(now, then, units)),
+        Drift(against, ALL, "ctr_ratio", *click_rate_ratio(now, earlier.rows, units)),
     ]
-    return [*found, *_apart(now, then, against, numbers, slots, seed)]
+    return [*found, *_apart(now, earlier, against, numbers, slots, seed)]
 
 
 def _of_numbers(now: Drawn, then: Drawn, against: Against, columns: Sequence[str]) -> Iterator[Drift]:
@@ -113,54 +141,82 @@ def _of_numbers(now: Drawn, then: Drawn, against: Against, columns: Sequence[str
         yield Drift(against, column, "ks", drift.distance(own[~np.isnan(own)], other[~np.isnan(other)]))
 
 
-def _of_slots(now: Drawn, then: Drawn, against: Against, columns: Sequence[str]) -> Iterator[Drift]:
-    """`unseen`: the share of rows whose value is not in a half of the earlier rows. `unseen_excess`: less that of
-    the other half, which is what a slot of many values shows where nothing has changed, and less chance.
+def _of_slots(now: Drawn, then: Past, against: Against, columns: Sequence[str]) -> Iterator[Drift]:
+    """`psi`: less twice what is usual. `unseen`: the share of rows whose value is not known. `unseen_excess`: less
+    what is usual, and less chance. `seen_ratio`: the share of rows whose value is known, over what is usual: where
+    nearly all values are new on every day, it alone tells that the few that used to come again are gone.
 
-    `seen_ratio`: the share of rows whose value is in the first half of the earlier time, over that of its second
-    half. Where nearly all values are new on every day, it alone tells that the few that used to come again are
-    gone. (Halves of the time, because the rows of a user or a session stand together in it.) None of the three for
-    halves of next to no rows.
+    Where earlier rows do not tell what is usual, `psi` and `unseen` are against all of them.
     """
-    known, others = then.halves()
-    first, second = then.earlier_and_later()
     for column in columns:
         own = now.hashes(column)
-        yield Drift(against, column, "psi", drift.stability_index(*drift.slot_bins(own, then.hashes(column))))
-        if len(others) < bootstrap.MIN_UNITS:
+        if not then.tells_usual:
+            every = then.rows.hashes(column)
+            yield Drift(against, column, "psi", _moved(own, every))
+            yield Drift(against, column, "unseen", float(1 - _seen(own, every).mean()))
             continue
-        new, usual = ((len(side) - _seen(column, known, side), len(side)) for side in (now, others))
-        yield Drift(against, column, "unseen", new[0] / new[1])
-        yield Drift(against, column, "unseen_excess", drift.excess(new, usual))
-        again, before = ((_seen(column, first, side), len(side)) for side in (now, second))
-        if before[0]:
-            yield Drift(against, column, "seen_ratio", *drift.share_ratio(again, before))
+        known, last, before = (side.hashes(column) for side in then[1:])
+        yield Drift(against, column, "psi", max(0.0, _moved(own, known) - 2 * _moved(last, before)))
+        seen, usual = _seen(own, known), _seen(last, before)
+        yield Drift(against, column, "unseen", float(1 - seen.mean()))
+        new = (_independent(~seen, _together(own[~seen])), _independent(~usual, _together(last[~usual])))
+        yield Drift(against, column, "unseen_excess", drift.excess(*new))
+        if usual.any():
+            effect = max(_together(own[seen]), _together(last[usual]))
+            again = (_independent(seen, effect), _independent(usual, effect))
+            yield Drift(against, column, "seen_ratio", *drift.share_ratio(*again))
 
 
-def _seen(column: str, known: Drawn, side: Drawn) -> int:
-    """How many rows of a side have a value that is known."""
-    return int(np.isin(side.hashes(column), known.hashes(column)).sum())
+def _moved(now: Int32, then: Int32) -> float:
+    return drift.stability_index(*drift.slot_bins(now, then))
+
+
+def _seen(hashes: Int32, known: Int32) -> NDArray[np.bool_]:
+    """Whether each row's value is known, (n,)."""
+    return np.isin(hashes, known)
+
+
+def _together(hashes: Int32) -> float:
+    """How many rows stand for an independent one, since those of one value come and go together (Kish's design
+    effect): Σ c² / Σ c for c rows of each value, at least 1."""
+    counts = np.unique(hashes, return_counts=True)[1]
+    return float((counts**2).sum() / counts.sum()) if len(counts) else 1.0
+
+
+def _independent(found: NDArray[np.bool_], effect: float) -> tuple[float, float]:
+    """How many rows were found, and of how many, as so many independent ones."""
+    return float(found.sum()) / effect, len(found) / effect
 
 
 def _apart(
-    now: Drawn, then: Drawn, against: Against, numbers: Sequence[str], slots: Sequence[str], seed: int
+    now: Drawn, then: Past, against: Against, numbers: Sequence[str], slots: Sequence[str], seed: int
 ) -> Iterator[Drift]:
-    """A slot's value is told to the classifier by how common it was in a half of the earlier rows; the other half
-    it is to tell the day from."""
-    known, others = then.halves()
-    sides = (
-        {
-            **{column: side.number(column) for column in numbers},
-            **{column: adversary.commonness(side.hashes(column), known.hashes(column)) for column in slots},
-        }
-        for side in (now, others)
+    """The day's rows from those of the earlier time's last 24 hours: a slot's value is told to the classifier by
+    how common it was before. No slot of which more is known than usual: that is no drift of the day. From all
+    earlier rows, and by numbers alone, where these do not tell what is usual."""
+    usual = then.tells_usual
+    other = then.last if usual else then.rows
+    slots = [one for one in slots if usual and _known(now, then.known, one) <= _known(*then[2:], one)]
+    told = adversary.tell_apart(
+        _told_by(now.mixed(seed), then.known, numbers, slots),
+        _told_by(other.mixed(seed), then.before, numbers, slots),
+        seed=seed,
     )
-    told = adversary.tell_apart(*sides, seed=seed)
     if told is None:
         return
     yield Drift(against, ALL, "adversarial_auc", *told.auc)
     for column, share in told.by.items():
         yield Drift(against, column, "adversarial_share", share)
+
+
+def _known(side: Drawn, known: Drawn, column: str) -> float:
+    """The share of rows whose value is known."""
+    return float(_seen(side.hashes(column), known.hashes(column)).mean())
+
+
+def _told_by(side: Drawn, known: Drawn, numbers: Sequence[str], slots: Sequence[str]) -> dict[str, Doubles]:
+    common = {one: adversary.commonness(side.hashes(one), known.hashes(one)) for one in slots}
+    return {column: side.number(column) for column in numbers} | common
 
 
 def click_rate(rows: Drawn, units: Units) -> Figure:

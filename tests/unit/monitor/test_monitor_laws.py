@@ -10,9 +10,10 @@ import pytest
 
 from clickmill.config import Monitor
 from clickmill.errors import EXIT_INPUT, MissingColumnsError
-from clickmill.monitor.figures import ALL, Drawn, Drift, click_rate, click_rate_ratio, figures
+from clickmill.monitor.figures import ALL, Drawn, Drift, click_rate, click_rate_ratio, figures, past
 from clickmill.monitor.verdict import Verdict, verdict
-from clickmill.units import Units
+from clickmill.split import Stretch
+from clickmill.units import Units, micros
 
 NUMBERS, SLOTS = ("n_price", "n_age"), ("s_ad", "s_site", "s_user")
 VALUES = {"s_ad": 50, "s_site": 2_000, "s_user": 1_000_000}
@@ -25,29 +26,32 @@ FEW = {"day": 500, "ctr": 0.03}
 def rows(
     days: int, *, seed: int, day: int = DAY, ctr: float = 0.1, price: float = 1.0, other_ads: bool = False
 ) -> Drawn:
-    """Days of a log that does not drift, but for what is planted. day: rows of each."""
+    """Days of a log that does not drift, but for what is planted: several, or the one after them. day: rows of
+    each."""
     rng = np.random.default_rng(seed)
     n = days * day
     hashes = {name: (rng.zipf(1.3, n) % size).astype(np.int32) for name, size in VALUES.items()}
     if other_ads:
         hashes["s_ad"] += 1_000_000
     age = np.where(rng.random(n) < 0.1, np.nan, rng.normal(40, 10, n))
-    start = datetime(2026, 1, 1)
+    start = datetime(2026, 1, 8) - (timedelta(days=days) if days > 1 else timedelta())
+    times = [start + timedelta(days=i / day) for i in range(n)]
     table = pa.table(
         {
             "event_id": [f"{seed}-{i}" for i in range(n)],
-            "event_time": pa.array([start + timedelta(seconds=i) for i in range(n)], pa.timestamp("us", "UTC")),
+            "event_time": pa.array(times, pa.timestamp("us", "UTC")),
             "label": (rng.random(n) < ctr).astype(np.int8),
             "n_price": (price * rng.lognormal(1, 1, n)).astype(np.float32),
             "n_age": age.astype(np.float32),
             **{name: pa.array(values, pa.int32()) for name, values in hashes.items()},
         }
     )
-    return Drawn(table)
+    return Drawn(table, Stretch(start, start + timedelta(days=days)))
 
 
 def with_column(drawn: Drawn, column: str, values: pa.Array) -> Drawn:
-    return Drawn(drawn.rows.set_column(drawn.rows.schema.get_field_index(column), column, values))
+    table = drawn.rows.set_column(drawn.rows.schema.get_field_index(column), column, values)
+    return Drawn(table, drawn.stretch)
 
 
 def verdict_of(now: Drawn, then: Drawn, against: str = "train") -> Verdict:
@@ -85,6 +89,46 @@ def test_days_of_few_clicks_ask_for_training_no_more_often(size):
     assert levels.count("retrain") <= 5
 
 
+def of_short_life(drawn: Drawn, days: float, alive: int, *, seed: int, first: int = 0) -> Drawn:
+    """The rows, each with one of as many ads (or sessions) as are alive at a time: each lives so many days, and
+    another takes its place."""
+    place = np.random.default_rng(seed).integers(0, alive, len(drawn))
+    past = (micros(drawn.rows["event_time"]) / 86_400e6 / days + place / alive).astype(np.int64) % 1_000_000
+    return with_column(drawn, "s_ad", pa.array(first + past * alive + place, pa.int32()))
+
+
+LIVES = [(0.02, 5), (0.02, 100), (1.0, 40), (2.0, 10), (2.0, 40), (3.0, 200), (10.0, 50)]
+"""Of sessions of half an hour, and of advertisements: days, and how many at a time."""
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_values_that_live_short_are_no_drift_and_hide_none(life):
+    train = of_short_life(TRAIN, *life, seed=1)
+    found = [verdict_of(of_short_life(rows(1, seed=seed), *life, seed=seed), train) for seed in range(2, 7)]
+    assert [one.level for one in found if one.level == "retrain"] == []
+    priced = verdict_of(of_short_life(rows(1, seed=2, price=1000.0), *life, seed=2), train)
+    assert (priced.level, priced.sentences[0].split(":")[0]) == ("retrain", "n_price")
+    assert verdict_of(rows(1, seed=2), rows(2, seed=1), "day_before").level == "none"
+
+
+@pytest.mark.parametrize("life", [(2.0, 40), (3.0, 200), (10.0, 50)])
+def test_values_that_live_short_are_found_when_all_are_replaced(life):
+    train = of_short_life(TRAIN, *life, seed=1)
+    found = verdict_of(of_short_life(rows(1, seed=2), *life, seed=2, first=10**9), train)
+    assert (found.level, found.sentences[0].split(":")[0]) == ("retrain", "s_ad")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("life", LIVES)
+def test_values_that_live_short_ask_for_training_no_more_often(life):
+    levels = []
+    for seed in range(200):
+        train = of_short_life(rows(5, seed=10_000 + seed, day=1000), *life, seed=seed)
+        levels.append(verdict_of(of_short_life(rows(1, seed=seed, day=1000), *life, seed=300 + seed), train).level)
+    print(life, {level: levels.count(level) for level in ("none", "watch", "retrain")})
+    assert levels.count("retrain") <= 2
+
+
 @pytest.mark.slow
 def test_a_fifth_more_clicks_are_found_on_the_first_day():
     train = rows(5, seed=1, **CLICKS)
@@ -112,7 +156,8 @@ def test_a_whole_day_without_a_click_is_watched_since_training_on_it_would_learn
 def test_clicks_that_come_together_prove_less():
     users = [f"u{i // 20}" for i in range(DAY)]
     label = np.repeat(np.random.default_rng(1).random(DAY // 20) < 0.1, 20).astype(np.int8)
-    day = Drawn(with_column(rows(1, seed=2), "label", pa.array(label)).rows.append_column("c_user", [users]))
+    day = with_column(rows(1, seed=2), "label", pa.array(label))
+    day = Drawn(day.rows.append_column("c_user", [users]), day.stretch)
     alone, together = (click_rate(day, Units(42, column=column)) for column in (None, "c_user"))
     assert alone.value == together.value == label.mean()
     widths = [one.high - one.low for one in (alone, together)]
@@ -188,9 +233,9 @@ def test_a_column_that_follows_the_clock_is_no_drift_whatever_the_order_of_the_i
 
 
 def clockwise(seed: int) -> Drawn:
-    """A day (its train time has more rows) whose ids and ages rise from midnight on."""
-    drawn = rows(1, seed=seed, day=12_000 if seed == 1 else 6_000)
-    hour = 24 * np.arange(len(drawn)) / len(drawn)
+    """A day, or two of train time, whose ids and ages rise from midnight on."""
+    drawn = rows(2 if seed == 1 else 1, seed=seed, day=6_000)
+    hour = 24 * (np.arange(len(drawn)) % 6_000) / 6_000
     age = hour + np.random.default_rng(seed).normal(0, 1, len(drawn))
     ids = with_column(drawn, "event_id", pa.array([f"{i:08}" for i in range(len(drawn))]))
     return with_column(ids, "n_age", pa.array(age, pa.float32()))
@@ -201,18 +246,19 @@ def test_a_number_too_large_for_a_float_is_the_largest_one():
     price[[3, 5]] = np.inf, -np.inf
     train = with_column(TRAIN, "n_price", pa.array(price))
     assert verdict_of(rows(1, seed=2), train).level == "none"
-    assert verdict_of(train, rows(1, seed=2)).level == "none"
+    assert verdict_of(with_column(rows(1, seed=2), "n_price", pa.array(price[:DAY])), TRAIN).level == "none"
     huge = np.finfo(np.float32).max
     assert train.number("n_price")[[3, 5]].tolist() == [huge, -huge]
 
 
 def test_a_slot_that_older_days_were_made_without_is_wrong_input_with_its_days():
     site = TRAIN.rows["s_site"].to_pylist()
-    site[2 * 3600 : 2 * 3600 + 5] = [None] * 5
+    site[100:105] = [None] * 5
     train = with_column(TRAIN, "s_site", pa.array(site, pa.int32()))
-    for sides in ((rows(1, seed=2), train), (train, rows(1, seed=2))):
+    lacking = with_column(rows(1, seed=2), "s_site", pa.array([None] * 5 + site[-DAY + 5 :], pa.int32()))
+    for sides in ((rows(1, seed=2), train), (lacking, TRAIN)):
         with pytest.raises(
-            MissingColumnsError, match=r"s_site is null in 5 .* run build_features .*\(2026-01-01\)"
+            MissingColumnsError, match=r"s_site is null in 5 .* run build_features .*\(2026-01-0[38]\)"
         ):
             verdict_of(*sides)
     assert MissingColumnsError.exit_code == EXIT_INPUT
@@ -220,21 +266,54 @@ def test_a_slot_that_older_days_were_made_without_is_wrong_input_with_its_days()
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
 def test_a_train_time_of_next_to_no_rows_says_nothing(count):
-    few = Drawn(rows(1, seed=3).rows.slice(0, count))
+    few = Drawn(TRAIN.rows.slice(len(TRAIN) - count), TRAIN.stretch)
     assert verdict_of(rows(1, seed=2), few).level == "none"
 
 
+def test_one_session_that_went_on_past_midnight_is_not_missed():
+    session = np.arange(len(TRAIN))
+    session[4 * DAY - 20 : 4 * DAY + 40] = 0
+    train = with_column(TRAIN, "s_user", pa.array(session, pa.int32()))
+    now = with_column(rows(1, seed=2), "s_user", pa.array(np.arange(DAY) + 10**6, pa.int32()))
+    ratio = figures_of(now, train)["s_user", "seen_ratio"]
+    assert ratio.value == 0
+    assert ratio.high > 1
+    assert verdict_of(now, train).level == "none"
+
+
+def test_one_day_of_train_time_tells_nothing_of_what_is_usual():
+    before = rows(2, seed=1)
+    train = before.within(Stretch(before.stretch.start + timedelta(days=1), before.stretch.end))
+    assert verdict_of(rows(1, seed=2), train).level == "none"
+    found = verdict_of(rows(1, seed=2, other_ads=True, price=3.0), train)
+    assert found.sentences[0].startswith("s_ad: its distribution has moved: psi")
+    said = {(one.figure.column, one.figure.statistic) for one in found.figures}
+    assert {("s_ad", "unseen"), ("n_price", "adversarial_share")} < said
+    assert not said & {("s_ad", "unseen_excess"), ("s_ad", "seen_ratio"), ("s_ad", "adversarial_share")}
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2, 4, 5, 30])
+def test_what_is_usual_is_measured_as_far_apart_as_the_day_is(lag):
+    end = TRAIN.stretch.end
+    found = past(TRAIN, Stretch(end + timedelta(days=lag), end + timedelta(days=lag + 1)), "train")
+    days = max(4 - lag, 1)
+    assert found.known.stretch == (end - timedelta(days=days), end)
+    assert found.before.stretch == (end - timedelta(days=5), end - timedelta(days=5 - days))
+    assert found.last.stretch == (end - timedelta(days=1), end)
+    assert [len(side) for side in found] == [5 * DAY, days * DAY, DAY, days * DAY]
+
+
 def test_the_day_before_alone_is_watched():
-    found = verdict_of(rows(1, seed=2, price=1000.0), rows(1, seed=3), "day_before")
+    found = verdict_of(rows(1, seed=2, price=1000.0), rows(2, seed=3), "day_before")
     assert found.level == "watch"
 
 
 def test_the_same_rows_in_another_order_give_the_same_figures():
     now = rows(1, seed=2)
     order = np.random.default_rng(1).permutation(len(now))
-    assert verdict_of(Drawn(now.rows.take(pa.array(order))), TRAIN) == verdict_of(now, TRAIN)
+    assert verdict_of(Drawn(now.rows.take(pa.array(order)), now.stretch), TRAIN) == verdict_of(now, TRAIN)
 
 
 def test_too_few_rows_for_a_classifier_leave_its_figures_out():
-    few = Drawn(rows(1, seed=2).rows.slice(0, 150))
+    few = Drawn(rows(1, seed=2).rows.slice(0, 150), rows(1, seed=2).stretch)
     assert "adversarial_auc" not in {one.figure.statistic for one in verdict_of(few, TRAIN).figures}
