@@ -1,7 +1,9 @@
 # Source it in the checkout's folder: `. airflow/env.sh`. Airflow on this machine alone (SQLite, one user, loopback),
 # with clickmill's DAGs and, unless CLICKMILL_* say otherwise, a simulated log. docs/airflow.md has the variables.
 [ -x .venv-airflow/bin/airflow ] || echo "airflow/env.sh: no .venv-airflow here; run make airflow in the checkout" >&2
-export AIRFLOW_HOME="${AIRFLOW_HOME:-$PWD/.airflow}"
+AIRFLOW_HOME="${AIRFLOW_HOME:-$PWD/.airflow}"
+case $AIRFLOW_HOME in "~" | "~/"*) AIRFLOW_HOME=$HOME${AIRFLOW_HOME#"~"} ;; esac # (quoted, the shell left it as it is)
+export AIRFLOW_HOME
 export PATH="$PWD/.venv-airflow/bin:$PATH" PYTHONPATH="$PWD/airflow/include${PYTHONPATH:+:$PYTHONPATH}"
 export AIRFLOW__CORE__DAGS_FOLDER="$PWD/airflow/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False
 export AIRFLOW__CORE__EXECUTOR=LocalExecutor AIRFLOW__CORE__PARALLELISM="${AIRFLOW__CORE__PARALLELISM:-4}"

@@ -16,7 +16,7 @@ def main(run: Run) -> None:
     run.result |= {"drift": {"verdict": found.level, "sentences": list(found.sentences)}}
 
 
-JOB = Job("monitor", main, works_on="window")
+JOB = Job("monitor", main, works_on="window", choices=())
 
 if __name__ == "__main__":
     JOB.run()

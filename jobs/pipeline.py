@@ -25,7 +25,7 @@ def main(run: Run) -> None:
     tracking.reported(run)
 
 
-JOB = Job("pipeline", main, works_on="window")
+JOB = Job("pipeline", main, works_on="window", choices=("--days", "--models"))
 
 if __name__ == "__main__":
     JOB.run()

@@ -232,10 +232,9 @@ def doctor(
         raise typer.Exit(checks.main(json=as_json))
     from clickmill.config_files import load
 
-    cfg = load(conf or ("datasets/simulated.yaml",), set_ or ())
-    here = partial(
-        checks.main, json=as_json, warehouse=cfg.warehouse_path, master=master or cfg.spark.master or "local[*]"
-    )
+    there = [f"spark.master={master}"] if master else []
+    cfg = load(conf or ("datasets/simulated.yaml",), [*(set_ or ()), *there])
+    here = partial(checks.main, json=as_json, warehouse=cfg.warehouse_path, master=cfg.spark.master or "local[*]")
     if not master and not launchers:
         raise typer.Exit(here())
     from clickmill.probe import driver as probe

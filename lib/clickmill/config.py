@@ -264,6 +264,10 @@ class Mlflow(Strict):
 
 
 SECRET = re.compile(r"(?i)secret|password|token|credential|access[._-]?key|account[._-]?key")
+MASTER = re.compile(
+    r"local|local\[([1-9]\d*|\*)(,\d+)?\]|local-cluster\[\d+,\d+,\d+\]"
+    r"|spark://[^,\s]+:\d+(,[^,\s]+:\d+)*|yarn|k8s://\S+"
+)
 FROM_ENVIRONMENT = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
 
 
@@ -272,6 +276,16 @@ class SparkConf(Strict):
     """None: what spark-submit or the platform says."""
     settings: dict[str, str | None] = Field(default_factory=dict)
     """Passed to Spark as they are; null leaves out a lower layer's setting. `${NAME}`: from the environment."""
+
+    @field_validator("master")
+    @classmethod
+    def _known(cls, master: str | None) -> str | None:
+        if master is not None and not MASTER.fullmatch(master):
+            allowed = (
+                "local[*], local[N], spark://HOST:PORT, yarn, k8s://https://HOST:PORT, or null under spark-submit"
+            )
+            raise ValueError(f"not a master that Spark knows: write {allowed}")
+        return master
 
     @field_validator("settings")
     @classmethod

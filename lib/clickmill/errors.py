@@ -146,6 +146,10 @@ class ArtifactError(InputError):
 # --- 1: failed, a retry may help ------------------------------------------------------------
 
 
+class NoSparkError(ClickmillError):
+    """No Spark session came up on the master; the message says why."""
+
+
 class RankError(ClickmillError):
     """A rank of a distributed training failed; the message holds that rank's own error."""
 

@@ -39,7 +39,13 @@ if TYPE_CHECKING:
 DAY = "YYYY-MM-DD, or that less some days: 2026-11-26-1d"
 """How --ds is written."""
 WorksOn = Literal["days", "window", "rows"]
-_LESS = re.compile(r"-([0-9]+)d\Z")
+Choice = Literal["--days", "--models"]
+CHOICES: dict[WorksOn, tuple[Choice, ...]] = {
+    "days": ("--days",),
+    "window": ("--models",),
+    "rows": ("--days", "--models"),
+}
+_DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:-([0-9]+)d)?")
 _NAMED = re.compile(r"clickmill\.errors\.(\w+): (.*?)(?:\n|$)", re.DOTALL)
 _UNREADABLE = re.compile(
     r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (?:file:/*(?=/))?(.+?)\.\s"
@@ -135,6 +141,8 @@ class Job:
     """The table whose days it makes."""
     config: tuple[str, ...] = ()
     """The parts of the config (dotted) that its result hangs on."""
+    choices: tuple[Choice, ...] | None = None
+    """Those that it has a use for, where they are not those of what it works on."""
 
     def run(self, argv: Sequence[str] | None = None) -> None:
         """Runs the job with a command line (sys.argv unless given) and exits with its code."""
@@ -294,6 +302,11 @@ def _prepare(job: Job, arguments: Arguments, progress: Progress) -> Run:
     if unknown:
         known = f"which has {', '.join(cfg.models) or 'none'}{errors.nearest(unknown[0], cfg.models)}"
         raise UsageError(f"--models {','.join(unknown)}: not in the config, {known}")
+    choices = CHOICES[job.works_on] if job.choices is None else job.choices
+    for choice, given in (("--days", arguments.days), ("--models", arguments.models)):
+        if given and choice not in choices:
+            what = given if choice == "--days" else ",".join(arguments.models)
+            raise UsageError(f"{choice} {what}: {job.name} has no use for it")
     if arguments.rollback is not None and job.name != "promote":
         raise UsageError(f"--rollback {arguments.rollback}: only promote puts a champion back")
     if arguments.overfit_check and job.name != "train_wide_deep":
@@ -351,9 +364,9 @@ def day_of(text: str | None) -> date | None:
     """
     if text is None:
         return None
-    less = _LESS.search(text)
+    found = _DAY.fullmatch(text)
     try:
-        return date.fromisoformat(_LESS.sub("", text)) - timedelta(days=int(less[1]) if less else 0)
+        return date.fromisoformat(found[1] if found else "") - timedelta(days=int((found and found[2]) or 0))
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is not a day: write {DAY}", param_hint="--ds") from None
 
@@ -386,7 +399,11 @@ def _is_output_shared(arguments: Arguments) -> bool:
 def _tell(error: ClickmillError) -> None:
     print(f"clickmill: {type(error).__name__}: {error}", file=sys.stderr)
     session = sys.modules.get("clickmill.session")
-    if type(error) is ClickmillError and session is not None and session.spark_log_file().exists():
+    if (
+        type(error) in (ClickmillError, errors.NoSparkError)
+        and session is not None
+        and session.spark_log_file().exists()
+    ):
         print(f"clickmill: Spark's own log is {session.spark_log_file()}", file=sys.stderr)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,14 +11,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkConf as Submitted
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from clickmill import jars
 from clickmill.config import FROM_ENVIRONMENT, SparkConf
-from clickmill.errors import ConfigError, PlatformError
+from clickmill.errors import ConfigError, NoSparkError, PlatformError
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -32,6 +34,8 @@ ALWAYS = {
     "spark.ui.showConsoleProgress": "false",
 }
 CLUSTER_TASKS = 64
+CONTACT_S = 5.0
+STANDALONE = "spark://"
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"
 """Set where spark-submit has started the JVM."""
@@ -42,7 +46,7 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
 
     On Databricks nothing of ours brings jars or extensions. Elsewhere our two Delta jars go along, unless Spark is
     given others; under spark-submit Delta must be on the class path already. Raises PlatformError where Java or
-    Delta is missing, or on an executor.
+    Delta is missing, or on an executor, NoSparkError where no session comes up.
     """
     if _on_executor():
         raise PlatformError("a Spark session was asked for on an executor: workers get rows, not sessions")
@@ -56,8 +60,12 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
     is_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
     if not is_databricks:
         settings |= DELTA
-    if conf.master and conf.master.startswith("local"):
+    if conf.master:
         require_java()
+        why = unreachable(conf.master)
+        if why:
+            raise NoSparkError(f"spark.master {conf.master}: {why}")
+    if conf.master and conf.master.startswith("local"):
         settings |= {
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
@@ -75,7 +83,11 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
     if conf.master:
         builder = builder.master(conf.master)
     with _spark_log():
-        spark = builder.getOrCreate()
+        try:
+            spark = builder.getOrCreate()
+        except (Py4JError, PySparkException) as error:
+            place = f"spark.master {conf.master}" if conf.master else "the master that spark-submit names"
+            raise NoSparkError(f"{place}: no session came up: {_why(error)}") from error
     if not is_databricks and (_SUBMITTED in os.environ or not jars.named(settings["spark.jars"] or "")):
         _require_delta(spark)
     return spark
@@ -117,6 +129,35 @@ def _require_delta(spark: SparkSession) -> None:
             raise
         spark.stop()
         raise PlatformError(f"this Spark does not know Delta; {jars.ways()}") from None
+
+
+def unreachable(master: str) -> str | None:
+    """Why nobody answers at spark://host:port, or at none of several; None at other masters. (Spark itself would
+    try for a minute.)"""
+    why = None
+    for address in master.removeprefix(STANDALONE).split(",") if master.startswith(STANDALONE) else ():
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONTACT_S).close()
+        except OSError as error:
+            why = f"{error.strerror or error}; start it (here: make cluster-up), or name the right host and port"
+        else:
+            return None
+    return why
+
+
+def _why(error: Exception) -> str:
+    """The line that tells most of what a session died of: of a JVM that is gone, in its log."""
+    log = spark_log_file()
+    is_gone = "JAVA_GATEWAY_EXITED" in str(error) and log.exists()
+    return telling_line(log.read_text(encoding="utf-8", errors="replace") if is_gone else str(error))
+
+
+def telling_line(text: str) -> str:
+    """The first line of a Java exception that names an error, else the first; at most 300 characters."""
+    lines = [line.strip().removeprefix(": ") for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if "Error: " in line or "Exception: " in line]
+    return (telling or lines or [""])[0][:300]
 
 
 def spark_log_file() -> Path:

@@ -155,6 +155,8 @@ def test_on_databricks_the_same_tasks_need_no_spark():
         ("SIMULATE", "7", "='7': write one of 0, 1"),
         ("WAIT_HOURS", "25", "='25': write a number from 0 to 24"),
         ("START", "2026-1-1", "='2026-1-1': write a day, YYYY-MM-DD"),
+        ("START", "20260101", "='20260101': write a day, YYYY-MM-DD"),
+        ("END", "2026-W01-4", "='2026-W01-4': write a day from CLICKMILL_START=2026-01-01 on, or nothing"),
         ("END", "tomorrow", "='tomorrow': write a day from CLICKMILL_START=2026-01-01 on, or nothing"),
         ("END", "2025-12-31", "='2025-12-31': write a day from CLICKMILL_START=2026-01-01 on, or nothing"),
         ("POOL", "", "='': write a pool's name"),

@@ -314,12 +314,14 @@ def test_the_doctor_tells_why_a_launcher_does_not_work(
 ) -> None:
     monkeypatch.setattr(launching, "WORKER", "clickmill.no_such_module")
     monkeypatch.setattr(launchers, "WAYS", launchers.WAYS[:1])
-    (found,) = launchers.tried(spark, str(tmp_path))
+    found, none = launchers.tried(spark, str(tmp_path))
     assert (found.name, found.ok, found.needed) == ("launcher local", False, False)
     assert "no_such_module" in found.found
+    assert (none.found, none.ok, none.needed) == ("none works", False, True), "what the doctor ends with 2 for"
     monkeypatch.setattr(session, "is_local", lambda _: False)
     (found,) = launchers.tried(spark, "s3://bucket/warehouse")
     assert "not tried" in found.found
+    assert found.needed
 
 
 def test_hosts_that_are_this_machine_are_known() -> None:

@@ -93,4 +93,4 @@ def test_a_master_that_nobody_is_at_is_told_at_once(tmp_path: Path) -> None:
     assert code == 2
     assert not found["master"]["ok"]
     assert "executors" not in found
-    assert "make cluster-up" in found["master"]["advice"]
+    assert "make cluster-up" in found["master"]["found"]

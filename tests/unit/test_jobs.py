@@ -72,6 +72,9 @@ NO_DAYS = [
     "2026-11-26+1d",
     "2026-11-26-1d-1d",
     "2026-11-26-1d ",
+    "2026-1-5",
+    "20261126",
+    "2026-W48-4",
     "2026-11-26-99999999d",
     "-1d",
     "",
@@ -89,6 +92,21 @@ def test_what_is_no_day_is_told_with_what_is_one(text: str) -> None:
 def test_help_says_how_a_day_is_written(words: list[str]) -> None:
     told = CliRunner().invoke(cli.app, [*words, "--help"], env={"COLUMNS": "200"}).output
     assert "2026-11-26-1d" in told
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "said"),
+    [
+        ("train_logreg", ["--days", "3"], "--days 3: train_logreg has no use for it"),
+        ("monitor", ["--models", "lr,lr_nocross"], "--models lr,lr_nocross: monitor has no use for it"),
+        ("ingest", ["--models", "lr"], "--models lr: ingest has no use for it"),
+    ],
+)
+def test_what_a_job_has_no_use_for_is_not_taken_in_silence(job: str, arguments: list[str], said: str) -> None:
+    words = ["run", job, "--conf", "datasets/simulated.yaml", "--ds", "2026-01-14", *arguments]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 2
+    assert said in done.output
 
 
 def test_a_command_with_no_day_ends_with_exit_2() -> None:

@@ -1,12 +1,16 @@
-"""Which jars a session asks Spark for: ours, unless Spark has Delta without them."""
+"""Which jars a session asks Spark for (ours unless Spark has Delta), and a master that is not there."""
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
 from clickmill import jars
-from clickmill.errors import PlatformError
-from clickmill.session import _jars
+from clickmill.config_files import load
+from clickmill.errors import EXIT_FAILED, ConfigError, NoSparkError, PlatformError
+from clickmill.session import _jars, get_spark, telling_line, unreachable
 
 OURS = ",".join(map(str, jars.jar_paths()))
 
@@ -47,3 +51,50 @@ def test_delta_by_packages_needs_none_of_ours(spark: Path, monkeypatch: pytest.M
     assert _jars({"spark.jars.packages": f"org.apache.hadoop:hadoop-aws:3.5.0,{jars.PACKAGES[0]}"}) is None
     monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"--packages {jars.PACKAGES[0]} pyspark-shell")
     assert _jars({}) is None
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """One at which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_one_of_several_masters_is_enough(port: int) -> None:
+    assert unreachable(f"spark://127.0.0.1:1,127.0.0.1:{port}") is None
+    assert unreachable("yarn") is None
+    assert "refused" in str(unreachable("spark://127.0.0.1:1,localhost:2"))
+
+
+def test_a_master_that_does_not_answer_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    conf = load(["datasets/simulated.yaml"], ["spark.master=spark://127.0.0.1:1"]).spark
+    with pytest.raises(NoSparkError, match=r"^spark.master spark://127.0.0.1:1: Connection refused; start it"):
+        get_spark(conf, app="test")
+    assert NoSparkError.exit_code == EXIT_FAILED, "it may come back: the task is tried again"
+
+
+@pytest.mark.parametrize(
+    "master", ["nonsense", "spark://host", "spark://:7077:", "local[abc]", "local[0]", "k8s://", "yarn-client", ""]
+)
+def test_what_is_no_master_is_a_wrong_config(master: str) -> None:
+    with pytest.raises(ConfigError, match=r"spark\.master.*: write local\[\*\], local\[N\], spark://HOST:PORT"):
+        load(["datasets/simulated.yaml"], [f"spark.master='{master}'"])
+
+
+@pytest.mark.parametrize(
+    "master",
+    [
+        *("local", "local[*]", "local[4]", "local[2,3]", "local-cluster[2,1,1024]", "yarn"),
+        *("spark://[::1]:7077", "spark://a:7077,b.c:7078", "k8s://https://10.0.0.1:6443"),
+    ],
+)
+def test_a_master_of_sparks_is_right(master: str) -> None:
+    assert load(["datasets/simulated.yaml"], [f"spark.master='{master}'"]).spark.master == master
+
+
+def test_the_line_of_a_java_error_that_tells_most_is_the_one_with_its_name() -> None:
+    text = "An error occurred while calling None.x.\n: org.apache.SparkException: Invalid URL: a\n\tat a.b(c)"
+    assert telling_line(text) == "org.apache.SparkException: Invalid URL: a"
+    assert telling_line("\n one\ntwo") == "one"
+    assert telling_line("") == ""

@@ -71,8 +71,8 @@ class Settings:
     def from_env(cls) -> Settings:
         """Raises ValueError, naming the variable, for what is not as it should be."""
         platform = _one_of("PLATFORM", "local", {name: name for name in PLATFORMS})
-        home = Path(os.environ.get("AIRFLOW_HOME", Path.home() / "airflow")).absolute()
-        start = _read("START", "2026-01-01", date.fromisoformat, "a day, YYYY-MM-DD")
+        home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser().absolute()
+        start = _read("START", "2026-01-01", _day, "a day, YYYY-MM-DD")
         return cls(
             platform=platform,
             conf=_list("CONF", "datasets/simulated.yaml", _some, "config files", least=1),
@@ -190,8 +190,15 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _day(text: str) -> date:
+    found = date.fromisoformat(text)
+    if found.isoformat() != text:  # (a week's day, or without its hyphens)
+        raise ValueError(text)
+    return found
+
+
 def _day_from(start: date, text: str) -> date | None:
-    found = date.fromisoformat(text) if text else None
+    found = _day(text) if text else None
     if found and found < start:
         raise ValueError(text)
     return found

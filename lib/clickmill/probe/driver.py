@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import secrets
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from time import time
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pyspark.sql import SparkSession
 
@@ -31,7 +29,6 @@ NEAR = f"local[{launchers.RANKS}]"
 """Where launchers are tried unless a master is named."""
 PATIENCE_S = 120.0
 """How long executors may take to come and to unpack what is sent to them."""
-CONTACT_S = 5.0
 GROWTH = 0.7
 """Heaps' exponent of values by days: ten days have five times the different values of one."""
 PATIENT = {
@@ -39,7 +36,6 @@ PATIENT = {
     "spark.scheduler.maxRegisteredResourcesWaitingTime": "20s",
 }
 """That tasks do not all go to the executor that comes first."""
-_STANDALONE = re.compile(r"^spark://([^:,/]+):(\d+)")
 Answer = TypeVar("Answer")
 
 
@@ -49,14 +45,12 @@ def check(cfg: Config, master: str, *, launching: bool = False) -> list[Check]:
     A session is started with the settings of `cfg` and stopped. Nothing stays in the warehouse, but a small table
     `_doctor` where that is an address. launching: each launcher of networks is tried too.
     """
-    unreachable = _contact(master)
-    if unreachable is not None:
-        return [unreachable]
     conf = SparkConf(master=master, settings={**PATIENT, **cfg.spark.settings})
     try:
         spark = session.get_spark(conf, app="clickmill doctor")
     except Exception as error:  # noqa: BLE001  (of whatever kind, it is what is to be told)
-        return [_failed("master", f"{master}: {_first_line(error)}", "Spark's own log says more")]
+        log = session.spark_log_file()
+        return [_failed("master", _first_line(error), f"Spark's own log is {log}" if log.exists() else "")]
     try:
         found = _checks(spark, cfg)
         if launching:
@@ -65,19 +59,6 @@ def check(cfg: Config, master: str, *, launching: bool = False) -> list[Check]:
         spark.stop()
     made = [Check("master", True, master), *found]
     return [one._replace(advice="") if one.ok else one for one in made]
-
-
-def _contact(master: str) -> Check | None:
-    """A failed check where nobody listens at spark://host:port: Spark itself would try for a minute."""
-    found = _STANDALONE.match(master)
-    if found is None:
-        return None
-    try:
-        socket.create_connection((found[1], int(found[2])), timeout=CONTACT_S).close()
-    except OSError as error:
-        advice = "start it (here: make cluster-up), or name the right host and port"
-        return _failed("master", f"{master}: {error.strerror or error}", advice)
-    return None
 
 
 def _checks(spark: SparkSession, cfg: Config) -> list[Check]:
@@ -243,6 +224,4 @@ def _failed(name: str, found: str, advice: str) -> Check:
 
 
 def _first_line(error: Exception) -> str:
-    lines: list[Any] = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Error: " in line or "Exception: " in line]
-    return str((telling or lines or [type(error).__name__])[0])[:300]
+    return session.telling_line(str(error)) or type(error).__name__
