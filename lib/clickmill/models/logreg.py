@@ -59,9 +59,10 @@ def column_slots(columns: tuple[str, ...], dataset: Dataset) -> tuple[str, ...]:
 
 def hashes(batch: pa.RecordBatch, column: str) -> NDArray[np.int32]:
     """One hash column of a batch, (n,). Raises MissingColumnsError where it is absent or has nulls."""
-    if column not in batch.schema.names:
+    place = batch.schema.get_field_index(column)  # (schema.names makes all the names for each column)
+    if place < 0:
         raise MissingColumnsError(f"features: missing column {column}; found {batch.schema.names}")
-    values = batch.column(column)
+    values = batch.column(place)
     if values.null_count:
         raise MissingColumnsError(
             f"features: column {column} is null in {values.null_count} of {len(values)} rows: "
