@@ -111,7 +111,7 @@ STEPS = (
     Step("evaluate (lr)", "evaluate", ("lr",)),
     Step("evaluate", "evaluate", tuple(MODELS)),
     Step("promote", "promote", tuple(MODELS), reads=0),
-    Step("monitor", "monitor", tuple(MODELS), reads=3),
+    Step("monitor", "monitor", reads=3),
 )
 BY_SPARK = tuple(Step(f"{job}, by Spark", job, days=3, by_spark=True) for job in ("ingest", "build_features"))
 DENSER = (Step("downsample", "downsample", ds=DAYS[0]), *(step for step in STEPS if step.job in TRAINED))

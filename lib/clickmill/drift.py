@@ -18,6 +18,8 @@ TOP = 20
 """A slot's commonest values that are bins of their own."""
 QUANTILES = 10
 """Bins of a number, of equal mass in the reference."""
+LONE = 30
+"""Rows that one number takes for a bin of its own."""
 CHANCE = 0.01
 """How often chance alone may give more than what is taken for it: as seldom as a day without drift may alarm,
 since of few rows whatever chance gives lies beyond the thresholds."""
@@ -63,13 +65,12 @@ def number_bins(now: Doubles, then: Doubles) -> tuple[Counts, Counts]:
     """Rows by bin, those without a number (NaN) last: (bins,) each.
 
     Cut by the quantiles of `then` and, where many rows have one number, by those of the others as well: of a
-    column that is nearly always 0 all quantiles are 0.
+    column that is nearly always 0 all quantiles are 0. A number that is several of them has a bin of its own.
     """
     there = then[~np.isnan(then)]
-    edges, counts = np.unique(_quantiles(there), return_counts=True)
-    common = edges[counts > 1]
+    edges, common = _cuts(there)
     if len(common):
-        edges = np.unique(np.concatenate((edges, _quantiles(there[~np.isin(there, common)]))))
+        edges = np.unique(np.concatenate((edges, _cuts(there[~np.isin(there, common)])[0])))
     found = []
     for values in (now, then):
         place = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
@@ -77,9 +78,15 @@ def number_bins(now: Doubles, then: Doubles) -> tuple[Counts, Counts]:
     return found[0], found[1]
 
 
-def _quantiles(values: Doubles) -> Doubles:
-    """That cut them into QUANTILES bins."""
-    return np.quantile(values, np.arange(1, QUANTILES) / QUANTILES) if len(values) else np.empty(0)
+def _cuts(values: Doubles) -> tuple[Doubles, Doubles]:
+    """Where they are cut into QUANTILES bins, and the numbers that are several quantiles: cut above as well, where
+    enough rows have them to say so."""
+    if not len(values):
+        return np.empty(0), np.empty(0)
+    edges, counts = np.unique(np.quantile(values, np.arange(1, QUANTILES) / QUANTILES), return_counts=True)
+    common = edges[counts > 1]
+    there = common[[(values == one).sum() >= LONE for one in common]]
+    return np.union1d(edges, np.nextafter(there, np.inf)), common
 
 
 def slot_bins(now: Int32, then: Int32) -> tuple[Counts, Counts]:

@@ -383,7 +383,9 @@ def _bounded(bits, known, offset, out):  # type: ignore[no-untyped-def]
     if len(known):
         for i in range(len(out)):
             at = np.uint64(offset + i)
-            out[i] |= np.int32((known[at >> np.uint64(3)] >> np.uint8(at & np.uint64(7))) & np.uint8(1)) - np.int32(1)
+            out[i] |= np.int32(
+                (known[at >> np.uint64(3)] >> np.uint8(at & np.uint64(7))) & np.uint8(1)
+            ) - np.int32(1)
 
 
 @njit(cache=True, nogil=True)

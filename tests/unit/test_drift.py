@@ -133,3 +133,13 @@ def test_area_and_its_interval_cover_the_truth():
     assert 0.92 < np.mean([one.low <= truth <= one.high for one in found]) < 0.98
     with pytest.raises(DegenerateLabelsError):
         drift.auc_with_interval(np.ones(5, np.int8), np.full(5, 0.5))
+
+
+def test_another_unit_of_a_number_that_is_always_the_same_where_it_is_not_0_is_seen():
+    rng = np.random.default_rng(1)
+    there = [rng.random(5000) < 0.1 for _ in range(3)]
+    then, now, other = (np.where(one, value, 0.0) for one, value in zip(there, (9.99, 9.99, 999.0), strict=True))
+    assert drift.stability_index(*drift.number_bins(now, then)) == 0
+    assert drift.stability_index(*drift.number_bins(other, then)) > 1
+    few, enough = (np.full(rows, 7.0) for rows in (drift.LONE - 1, drift.LONE))
+    assert len(drift.number_bins(few, few)[0]) + 1 == len(drift.number_bins(enough, enough)[0])

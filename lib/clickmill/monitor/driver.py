@@ -36,6 +36,8 @@ def monitor(tables: Tables, cfg: Config, ds: date, stretches: Stretches) -> Verd
     asked = [*("event_id", "event_time", "label"), *numbers, *slots, *((units.column,) if units.column else ())]
     draw = partial(drawn, tables, cfg.monitor, columns=asked)
     now = draw(day_of(ds))
+    if train.start < now.stretch.start < train.end:  # (what the day's own rows have taught is not earlier)
+        train = Stretch(train.start, now.stretch.start)
     then = draw(train)
     if not len(now) or not len(then):
         lacking = day_of(ds) if not len(now) else train

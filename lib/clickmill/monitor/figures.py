@@ -72,6 +72,10 @@ class Drawn:
         words = hashing.keyed_words("drift-order", seed, self.rows.column("event_id"))
         return Drawn(self.rows.take(pa.array(np.argsort(words, kind="stable"))), self.stretch)
 
+    def first(self, rows: int) -> Drawn:
+        """So many of them, as they stand."""
+        return Drawn(self.rows.slice(0, rows), self.stretch)
+
     def within(self, stretch: Stretch) -> Drawn:
         """The rows of a part of the time."""
         time = micros(self.rows.column("event_time"))
@@ -82,8 +86,8 @@ class Drawn:
 class Past(NamedTuple):
     """Earlier rows, and what is usual for a slot, whose values come and go without any drift.
 
-    The day's values are looked up in `known`, those of the last 24 hours of the earlier time (`last`) in `before`,
-    which is as long as `known` and ended as long before them as `known` before the day.
+    The day's values are looked up in `known`, those of the last 24 hours of the earlier time (`last`) in `before`:
+    as many rows of as many days, as long before them as `known` before the day.
     """
 
     rows: Drawn
@@ -93,20 +97,30 @@ class Past(NamedTuple):
 
     @property
     def tells_usual(self) -> bool:
-        """Whether there are two days of it, with more than next to no rows."""
-        return len(self.last) >= bootstrap.MIN_UNITS and len(self.before) >= bootstrap.MIN_UNITS
+        """Whether there are such rows, more than next to none."""
+        return min(len(self.last), len(self.before)) >= bootstrap.MIN_UNITS
 
 
-def past(then: Drawn, day: Stretch, against: Against) -> Past:
+def past(then: Drawn, day: Stretch, against: Against, seed: int) -> Past:
     """Earlier rows as they are compared with a day's. then: against the day before, two days' rows.
 
-    Where the day is further from them than they are long, what is usual is of the longest time apart they have.
+    Where they end longer before the day than they go back, they do not tell what is usual at its distance.
     """
     start, end = then.stretch
-    window = max(end - start - DAY - max(day.start - end, timedelta()), DAY)
-    last = then.within(Stretch(end - DAY, end))
-    before = then.within(Stretch(start, start + window if end - start >= 2 * DAY else start))
-    return Past(then if against == "train" else last, then.within(Stretch(end - window, end)), last, before)
+    window = end - start - DAY - max(day.start - end, timedelta())
+    last = Stretch(max(end - DAY, start), end)
+    if window < DAY:
+        known = before = Stretch(start, start)
+    else:
+        known, before = Stretch(end - window, end), Stretch(start, start + window)
+    sides = [then.within(side).mixed(seed) for side in (known, before)]
+    rows = min(map(len, sides))
+    return Past(
+        then if against == "train" else then.within(last),
+        sides[0].first(rows),
+        then.within(last),
+        sides[1].first(rows),
+    )
 
 
 def figures(
@@ -124,7 +138,7 @@ def figures(
     then: of train time, or of the two days before, of which the earlier one only tells what is usual.
     numbers, slots: their columns in both. Raises MissingColumnsError where a slot is null on some days.
     """
-    earlier = past(then, now.stretch, against)
+    earlier = past(then, now.stretch, against, seed)
     found = [
         *_of_numbers(now, earlier.rows, against, numbers),
         *_of_slots(now, earlier, against, slots),
@@ -142,23 +156,22 @@ def _of_numbers(now: Drawn, then: Drawn, against: Against, columns: Sequence[str
 
 
 def _of_slots(now: Drawn, then: Past, against: Against, columns: Sequence[str]) -> Iterator[Drift]:
-    """`psi`: less twice what is usual. `unseen`: the share of rows whose value is not known. `unseen_excess`: less
-    what is usual, and less chance. `seen_ratio`: the share of rows whose value is known, over what is usual: where
-    nearly all values are new on every day, it alone tells that the few that used to come again are gone.
+    """`psi`: of the day and all earlier rows. `unseen`: the share of rows whose value is in none of them.
 
-    Where earlier rows do not tell what is usual, `psi` and `unseen` are against all of them.
+    Where they tell what is usual: `psi_excess`: less twice what is usual. `unseen_excess`: the share of rows whose
+    value is not known, less what is usual, and less chance. `seen_ratio`: the share of rows whose value is known,
+    over what is usual: where nearly all values are new on every day, it alone tells that the few that used to come
+    again are gone.
     """
     for column in columns:
-        own = now.hashes(column)
+        own, every = now.hashes(column), then.rows.hashes(column)
+        yield Drift(against, column, "psi", _moved(own, every))
+        yield Drift(against, column, "unseen", float(1 - _seen(own, every).mean()))
         if not then.tells_usual:
-            every = then.rows.hashes(column)
-            yield Drift(against, column, "psi", _moved(own, every))
-            yield Drift(against, column, "unseen", float(1 - _seen(own, every).mean()))
             continue
         known, last, before = (side.hashes(column) for side in then[1:])
-        yield Drift(against, column, "psi", max(0.0, _moved(own, known) - 2 * _moved(last, before)))
+        yield Drift(against, column, "psi_excess", max(0.0, _moved(own, known) - 2 * _moved(last, before)))
         seen, usual = _seen(own, known), _seen(last, before)
-        yield Drift(against, column, "unseen", float(1 - seen.mean()))
         new = (_independent(~seen, _together(own[~seen])), _independent(~usual, _together(last[~usual])))
         yield Drift(against, column, "unseen_excess", drift.excess(*new))
         if usual.any():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Literal, NamedTuple
 
 from clickmill.config import Monitor
@@ -14,6 +14,7 @@ LEVELS: tuple[Level, ...] = ("none", "watch", "retrain")
 WORDS = {
     "psi": "its distribution has moved",
     "ks": "its distribution has moved",
+    "psi_excess": "its distribution has moved",
     "unseen_excess": "more of its values are new",
     "seen_ratio": "values that used to come again are gone",
     "ctr_ratio": "the click-through rate is another",
@@ -21,7 +22,8 @@ WORDS = {
     "calibration_ratio": "the champion's p is off",
     "ne_loss": "the champion's NE is worse than on the day it was promoted",
 }
-OWN = ("psi", "ks", "unseen_excess", "seen_ratio", "ctr_ratio")
+OF_SLOTS = ("psi_excess", "unseen_excess", "seen_ratio")
+OWN = ("psi", "ks", *OF_SLOTS, "ctr_ratio")
 """Statistics of the rows themselves: told before what they do to models."""
 
 
@@ -45,21 +47,29 @@ class Verdict(NamedTuple):
 
 def verdict(figures: Iterable[Drift], conf: Monitor) -> Verdict:
     """What the figures come to. Against the day before a figure says `watch` at most: what is gone again today, or
-    was there before train time ended, is no reason to train; nor are rows without any click to learn from."""
-    judged = tuple(_judged(figure, conf) for figure in figures)
+    was there before train time ended, is no reason to train; nor are rows without any click to learn from. But of
+    a slot, where train time does not tell what is usual for it at the day's distance, the day before is asked."""
+    figures = tuple(figures)
+    slots = {figure.column for figure in figures if figure.statistic == "unseen"}
+    held = {
+        figure.column for figure in figures if (figure.against, figure.statistic) == ("train", "unseen_excess")
+    }
+    judged = tuple(_judged(figure, conf, slots=slots, held=held) for figure in figures)
     telling = sorted((one for one in judged if one.verdict != "none"), key=_rank)
     level = LEVELS[max((LEVELS.index(one.verdict) for one in judged), default=0)]
     return Verdict(level, tuple(_sentence(one, conf) for one in telling), judged)
 
 
-def _judged(figure: Drift, conf: Monitor) -> Judged:
-    if figure.statistic not in WORDS:
+def _judged(figure: Drift, conf: Monitor, *, slots: Set[str], held: Set[str]) -> Judged:
+    """slots: columns whose PSI is judged by its excess. held: those that are held against train time."""
+    if figure.statistic not in WORDS or (figure.statistic == "psi" and figure.column in slots):
         return Judged(figure, "none", 0.0)
     watch, retrain = thresholds(figure.statistic, conf)
     proven = _proven(figure)
     level: Level = "none" if proven < watch else "watch" if proven < retrain else "retrain"
     hopeless = figure.statistic == "ctr_ratio" and not figure.value
-    if level == "retrain" and (figure.against == "day_before" or hopeless):
+    asked = figure.statistic in OF_SLOTS and figure.column not in held
+    if level == "retrain" and ((figure.against == "day_before" and not asked) or hopeless):
         level = "watch"
     return Judged(figure, level, proven / retrain)
 
@@ -69,6 +79,7 @@ def thresholds(statistic: str, conf: Monitor) -> tuple[float, float]:
     return {
         "psi": conf.psi,
         "ks": conf.ks,
+        "psi_excess": conf.psi,
         "unseen_excess": conf.unseen,
         "seen_ratio": conf.lost,
         "ctr_ratio": conf.click_rate,
@@ -80,9 +91,8 @@ def thresholds(statistic: str, conf: Monitor) -> tuple[float, float]:
 
 def _proven(figure: Drift) -> float:
     """How much of it is no chance: of a ratio how far its interval lies from 1 (of values seen again: below 1), of
-    other figures the lower end; 0 where there is no interval. Chance is taken off PSI, KS and the excess of new
-    values already."""
-    if figure.statistic in ("psi", "ks", "unseen_excess"):
+    other figures the lower end; 0 where there is no interval. Chance is taken off PSI, KS and excesses already."""
+    if figure.statistic in ("psi", "ks", "psi_excess", "unseen_excess"):
         return figure.value
     if figure.low is None or figure.high is None:
         return 0.0

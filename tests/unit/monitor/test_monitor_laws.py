@@ -281,26 +281,73 @@ def test_one_session_that_went_on_past_midnight_is_not_missed():
     assert verdict_of(now, train).level == "none"
 
 
-def test_one_day_of_train_time_tells_nothing_of_what_is_usual():
+def verdict_of_both(now: Drawn, train: Drawn, before: Drawn) -> Verdict:
+    """As `monitor` looks at a day."""
+    found = [
+        one
+        for then, against in ((train, "train"), (before, "day_before"))
+        for one in figures(now, then, against, numbers=NUMBERS, slots=SLOTS, units=Units(42), seed=42)
+    ]
+    return verdict(found, Monitor())
+
+
+def day_after(drawn: Drawn, days: int) -> Drawn:
+    """The rows, so many days later."""
+    later = timedelta(days=days)
+    times = pa.array([time + later for time in drawn.rows["event_time"].to_pylist()], pa.timestamp("us", "UTC"))
+    moved = drawn.rows.set_column(drawn.rows.schema.get_field_index("event_time"), "event_time", times)
+    return Drawn(moved, Stretch(*(end + later for end in drawn.stretch)))
+
+
+@pytest.mark.parametrize("hours", [24, 36])
+@pytest.mark.parametrize("life", [(0.02, 5), (2.0, 40), None])
+def test_too_short_a_train_time_leaves_slots_to_the_day_before(hours, life):
     before = rows(2, seed=1)
-    train = before.within(Stretch(before.stretch.start + timedelta(days=1), before.stretch.end))
-    assert verdict_of(rows(1, seed=2), train).level == "none"
-    found = verdict_of(rows(1, seed=2, other_ads=True, price=3.0), train)
-    assert found.sentences[0].startswith("s_ad: its distribution has moved: psi")
-    said = {(one.figure.column, one.figure.statistic) for one in found.figures}
-    assert {("s_ad", "unseen"), ("n_price", "adversarial_share")} < said
+    now, other = rows(1, seed=2), rows(1, seed=2, other_ads=True)
+    if life:
+        before, now = (of_short_life(one, *life, seed=seed) for seed, one in enumerate((before, now)))
+        other = of_short_life(rows(1, seed=2), *life, seed=2, first=10**9)
+    train = before.within(Stretch(before.stretch.end - timedelta(hours=hours), before.stretch.end))
+    assert verdict_of_both(now, train, before).level != "retrain"
+    said = {(one.figure.column, one.figure.statistic) for one in verdict_of(other, train).figures}
+    assert {("s_ad", "psi"), ("s_ad", "unseen")} < said
     assert not said & {("s_ad", "unseen_excess"), ("s_ad", "seen_ratio"), ("s_ad", "adversarial_share")}
+    if life != (0.02, 5):  # (sessions are all replaced by the next day)
+        found = verdict_of_both(other, train, before)
+        assert (found.level, found.sentences[0][:6]) == ("retrain", "s_ad: ")
+        assert "against the day before" in found.sentences[0]
 
 
-@pytest.mark.parametrize("lag", [0, 1, 2, 4, 5, 30])
+@pytest.mark.parametrize("life", [(2.0, 40), (10.0, 50), (30.0, 200)])
+def test_a_champion_of_long_ago_is_not_blamed_for_values_that_have_passed(life):
+    train = of_short_life(TRAIN, *life, seed=1)
+    then, now = day_after(rows(2, seed=3), 20), day_after(rows(1, seed=2), 20)
+    before = of_short_life(then, *life, seed=3)
+    assert verdict_of_both(of_short_life(now, *life, seed=2), train, before).level != "retrain"
+    replaced = verdict_of_both(of_short_life(now, *life, seed=2, first=10**9), train, before)
+    assert (replaced.level, replaced.sentences[0][:6]) == ("retrain", "s_ad: ")
+
+
+def test_a_quiet_weekend_at_the_end_of_train_time_makes_no_values_new():
+    shares = np.repeat([1, 1, 1, 0.3, 0.3], DAY)
+    keep = pa.array(np.random.default_rng(1).random(len(TRAIN)) < shares)
+    train, now = (of_users(one, 5000, seed=seed) for seed, one in enumerate((TRAIN, rows(1, seed=2))))
+    quiet = Drawn(train.rows.filter(keep), train.stretch)
+    assert verdict_of(day_after(now, 3), quiet).level == "none"
+    assert verdict_of(day_after(of_users(now, 5000, seed=3, first=10**6), 3), quiet).level == "retrain"
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2, 3, 4, 30])
 def test_what_is_usual_is_measured_as_far_apart_as_the_day_is(lag):
     end = TRAIN.stretch.end
-    found = past(TRAIN, Stretch(end + timedelta(days=lag), end + timedelta(days=lag + 1)), "train")
-    days = max(4 - lag, 1)
-    assert found.known.stretch == (end - timedelta(days=days), end)
-    assert found.before.stretch == (end - timedelta(days=5), end - timedelta(days=5 - days))
-    assert found.last.stretch == (end - timedelta(days=1), end)
+    found = past(TRAIN, Stretch(end + timedelta(days=lag), end + timedelta(days=lag + 1)), "train", 42)
+    days = max(4 - lag, 0)
     assert [len(side) for side in found] == [5 * DAY, days * DAY, DAY, days * DAY]
+    assert found.tells_usual == (days > 0)
+    if days:
+        assert found.known.stretch == (end - timedelta(days=days), end)
+        assert found.before.stretch == (end - timedelta(days=5), end - timedelta(days=5 - days))
+        assert found.last.stretch == (end - timedelta(days=1), end)
 
 
 def test_the_day_before_alone_is_watched():
