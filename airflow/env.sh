@@ -2,7 +2,11 @@
 # with clickmill's DAGs and, unless CLICKMILL_* say otherwise, a simulated log. docs/airflow.md has the variables.
 [ -x .venv-airflow/bin/airflow ] || echo "airflow/env.sh: no .venv-airflow here; run make airflow in the checkout" >&2
 AIRFLOW_HOME="${AIRFLOW_HOME:-$PWD/.airflow}"
-case $AIRFLOW_HOME in "~" | "~/"*) AIRFLOW_HOME=$HOME${AIRFLOW_HOME#"~"} ;; esac # (quoted, the shell left it as it is)
+case $AIRFLOW_HOME in
+    "~" | "~/"*) AIRFLOW_HOME=$HOME${AIRFLOW_HOME#"~"} ;; # (quoted, the shell left it as it is)
+    /*) ;;
+    *) AIRFLOW_HOME=$PWD/$AIRFLOW_HOME ;;
+esac
 export AIRFLOW_HOME
 export PATH="$PWD/.venv-airflow/bin:$PATH" PYTHONPATH="$PWD/airflow/include${PYTHONPATH:+:$PYTHONPATH}"
 export AIRFLOW__CORE__DAGS_FOLDER="$PWD/airflow/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False

@@ -228,14 +228,14 @@ def doctor(
     """
     from clickmill import doctor as checks
 
-    if not conf and not set_ and not master and not launchers:
+    if not conf and not set_ and master is None and not launchers:
         raise typer.Exit(checks.main(json=as_json))
     from clickmill.config_files import load
 
-    there = [f"spark.master={master}"] if master else []
+    there = [f"spark.master={master}"] if master is not None else []
     cfg = load(conf or ("datasets/simulated.yaml",), [*(set_ or ()), *there])
     here = partial(checks.main, json=as_json, warehouse=cfg.warehouse_path, master=cfg.spark.master or "local[*]")
-    if not master and not launchers:
+    if master is None and not launchers:
         raise typer.Exit(here())
     from clickmill.probe import driver as probe
 

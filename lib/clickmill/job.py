@@ -362,13 +362,19 @@ def day_of(text: str | None) -> date | None:
 
     Raises BadParameter, which ends the command with exit 2.
     """
-    if text is None:
-        return None
+    try:
+        return None if text is None else told_day(text)
+    except UsageError as error:
+        raise typer.BadParameter(str(error), param_hint="--ds") from None
+
+
+def told_day(text: str) -> date:
+    """As `day_of`. Raises UsageError."""
     found = _DAY.fullmatch(text)
     try:
         return date.fromisoformat(found[1] if found else "") - timedelta(days=int((found and found[2]) or 0))
     except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r} is not a day: write {DAY}", param_hint="--ds") from None
+        raise UsageError(f"{text!r} is not a day: write {DAY}") from None
 
 
 def _writable(path: str | None) -> str | None:

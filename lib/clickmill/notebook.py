@@ -32,9 +32,12 @@ def run(
 
     conf: config files, later ones win; sets: `section.key=value`. Raises the job's error, a ClickmillError.
     """
-    from clickmill.job import Arguments, called, verdict_of
+    from clickmill.errors import UsageError
+    from clickmill.job import Arguments, called, told_day, verdict_of
 
-    day = ds if isinstance(ds, date) else date.fromisoformat(ds)
+    if days is not None and days < 1:
+        raise UsageError(f"days {days}: at least 1")
+    day = ds if isinstance(ds, date) else told_day(ds)
     arguments = Arguments(tuple(conf), tuple(sets), day, days, tuple(models), dry_run=dry_run)
     verdict, error = verdict_of(called(job), arguments)
     if error is not None:

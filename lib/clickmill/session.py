@@ -36,6 +36,7 @@ ALWAYS = {
 CLUSTER_TASKS = 64
 CONTACT_S = 5.0
 STANDALONE = "spark://"
+UNTOLD = "local[*]"
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"
 """Set where spark-submit has started the JVM."""
@@ -45,8 +46,9 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
     """The session that is there, or a new one made from `conf`.
 
     On Databricks nothing of ours brings jars or extensions. Elsewhere our two Delta jars go along, unless Spark is
-    given others; under spark-submit Delta must be on the class path already. Raises PlatformError where Java or
-    Delta is missing, or on an executor, NoSparkError where no session comes up.
+    given others; under spark-submit Delta must be on the class path already, and a master that it was told counts
+    before the config's. Raises PlatformError where Java or Delta is missing, on an executor, or where the JVM does
+    not start, NoSparkError where no session comes up.
     """
     if _on_executor():
         raise PlatformError("a Spark session was asked for on an executor: workers get rows, not sessions")
@@ -55,39 +57,40 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
         return running
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    submitted = _submitted()
+    master = _told(submitted) or conf.master
     builder = SparkSession.builder.appName(app)
     settings: dict[str, str | None] = dict(ALWAYS)
     is_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
     if not is_databricks:
         settings |= DELTA
-    if conf.master:
+    if master:
         require_java()
-        why = unreachable(conf.master)
+        why = unreachable(master)
         if why:
-            raise NoSparkError(f"spark.master {conf.master}: {why}")
-    if conf.master and conf.master.startswith("local"):
+            raise NoSparkError(f"spark.master {master}: {why}")
+    if master and master.startswith("local"):
         settings |= {
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
-            "spark.sql.shuffle.partitions": str(local_slots(conf.master)),
+            "spark.sql.shuffle.partitions": str(local_slots(master)),
             "spark.sql.warehouse.dir": f"{tempfile.gettempdir()}/clickmill-spark-warehouse",
         }
     settings |= {key: _from_environment(key, value) for key, value in conf.settings.items()}
     if not is_databricks:
-        settings["spark.jars"] = _jars(_submitted() | settings)
-    if conf.master and conf.master.startswith("local"):
+        settings["spark.jars"] = _jars(submitted | settings)
+    if master and master.startswith("local"):
         settings[_JAVA_OPTIONS] = f"{settings.get(_JAVA_OPTIONS) or ''} {_archive_options()}".strip() or None
     for key, value in settings.items():
         if value is not None:
             builder = builder.config(key, value)
-    if conf.master:
-        builder = builder.master(conf.master)
+    if master:
+        builder = builder.master(master)
     with _spark_log():
         try:
             spark = builder.getOrCreate()
         except (Py4JError, PySparkException) as error:
-            place = f"spark.master {conf.master}" if conf.master else "the master that spark-submit names"
-            raise NoSparkError(f"{place}: no session came up: {_why(error)}") from error
+            raise _failed(f"spark.master {master}" if master else "Spark's default master", error) from error
     if not is_databricks and (_SUBMITTED in os.environ or not jars.named(settings["spark.jars"] or "")):
         _require_delta(spark)
     return spark
@@ -99,6 +102,12 @@ def _submitted() -> dict[str, str | None]:
         return {}
     SparkContext._ensure_initialized()  # (or SparkConf would know nothing of the JVM)
     return dict(Submitted().getAll())
+
+
+def _told(submitted: Mapping[str, str | None]) -> str | None:
+    """The master that spark-submit was told; not what it takes where it is told none."""
+    master = submitted.get("spark.master")
+    return None if master == UNTOLD else master
 
 
 def _jars(given: Mapping[str, str | None]) -> str | None:
@@ -139,18 +148,22 @@ def unreachable(master: str) -> str | None:
         host, _, port = address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONTACT_S).close()
-        except OSError as error:
-            why = f"{error.strerror or error}; start it (here: make cluster-up), or name the right host and port"
+        except (OSError, UnicodeError) as error:  # (a name that is none)
+            said = getattr(error, "strerror", None) or error
+            why = f"{said}; start it (here: make cluster-up), or name the right host and port"
         else:
             return None
     return why
 
 
-def _why(error: Exception) -> str:
-    """The line that tells most of what a session died of: of a JVM that is gone, in its log."""
+def _failed(place: str, error: Exception) -> PlatformError | NoSparkError:
+    """A JVM that did not start will not the next time: its log says why. Else the cause that lies deepest."""
     log = spark_log_file()
-    is_gone = "JAVA_GATEWAY_EXITED" in str(error) and log.exists()
-    return telling_line(log.read_text(encoding="utf-8", errors="replace") if is_gone else str(error))
+    if "JAVA_GATEWAY_EXITED" in str(error) and log.exists():
+        return PlatformError(f"{place}: {telling_line(log.read_text(encoding='utf-8', errors='replace'))}")
+    start = "Caused by: "
+    causes = [line.removeprefix(start) for line in str(error).splitlines() if line.startswith(start)]
+    return NoSparkError(f"{place}: no session came up: {telling_line(causes[-1] if causes else str(error))}")
 
 
 def telling_line(text: str) -> str:

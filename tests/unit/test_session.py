@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from clickmill import jars
+from clickmill import jars, session
 from clickmill.config_files import load
 from clickmill.errors import EXIT_FAILED, ConfigError, NoSparkError, PlatformError
-from clickmill.session import _jars, get_spark, telling_line, unreachable
+from clickmill.session import _jars, _told, get_spark, telling_line, unreachable
 
 OURS = ",".join(map(str, jars.jar_paths()))
 
@@ -91,6 +92,34 @@ def test_what_is_no_master_is_a_wrong_config(master: str) -> None:
 )
 def test_a_master_of_sparks_is_right(master: str) -> None:
     assert load(["datasets/simulated.yaml"], [f"spark.master='{master}'"]).spark.master == master
+
+
+def test_a_name_that_is_none_is_not_reached() -> None:
+    assert "start it" in str(unreachable(f"spark://{'a' * 70}..b:7077"))
+
+
+def test_the_master_that_spark_submit_was_told_counts() -> None:
+    assert _told({"spark.master": "spark://h:7077"}) == "spark://h:7077"
+    assert _told({"spark.master": "local[*]"}) is None, "what it takes where it is told none"
+    assert _told({}) is None
+
+
+def test_a_jvm_that_does_not_start_is_no_reason_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("WARN a\nException in thread main org.apache.SparkException: HADOOP_CONF_DIR must be set\n")
+    monkeypatch.setattr(session, "spark_log_file", lambda: log)
+    error = session._failed("spark.master yarn", PySparkException("[JAVA_GATEWAY_EXITED] Java gateway"))
+    assert isinstance(error, PlatformError)
+    assert str(error).endswith("HADOOP_CONF_DIR must be set")
+
+
+def test_a_session_that_does_not_come_up_is_told_by_its_deepest_cause() -> None:
+    text = ": a.KubernetesClientException: An error has occurred.\nCaused by: b.X: c\nCaused by: d.E: refused\n"
+    error = session._failed("spark.master k8s://x", PySparkException(text))
+    assert type(error) is NoSparkError
+    assert str(error) == "spark.master k8s://x: no session came up: d.E: refused"
 
 
 def test_the_line_of_a_java_error_that_tells_most_is_the_one_with_its_name() -> None:

@@ -27,6 +27,8 @@ ALL = "(all rows)"
 """The column of a figure that is of no single one."""
 REPLICATES = 200
 DAY = timedelta(days=1)
+MOVING = 0.1
+"""PSI of a slot from a usual day to the next that is much: what `monitor.psi` watches from on, unless told."""
 
 
 class Drift(NamedTuple):
@@ -158,7 +160,8 @@ def _of_numbers(now: Drawn, then: Drawn, against: Against, columns: Sequence[str
 def _of_slots(now: Drawn, then: Past, against: Against, columns: Sequence[str]) -> Iterator[Drift]:
     """`psi`: of the day and all earlier rows. `unseen`: the share of rows whose value is in none of them.
 
-    Where they tell what is usual: `psi_excess`: less twice what is usual. `unseen_excess`: the share of rows whose
+    Where they tell what is usual: `psi_excess`: less twice what is usual; 0 where that is MOVING or more: such a
+    slot has no distribution to move from, and the others tell of it. `unseen_excess`: the share of rows whose
     value is not known, less what is usual, and less chance. `seen_ratio`: the share of rows whose value is known,
     over what is usual: where nearly all values are new on every day, it alone tells that the few that used to come
     again are gone.
@@ -170,7 +173,9 @@ def _of_slots(now: Drawn, then: Past, against: Against, columns: Sequence[str]) 
         if not then.tells_usual:
             continue
         known, last, before = (side.hashes(column) for side in then[1:])
-        yield Drift(against, column, "psi_excess", max(0.0, _moved(own, known) - 2 * _moved(last, before)))
+        moves = _moved(last, before)
+        moved = _moved(own, known) - 2 * moves if moves < MOVING else 0.0
+        yield Drift(against, column, "psi_excess", max(moved, 0.0))
         seen, usual = _seen(own, known), _seen(last, before)
         new = (_independent(~seen, _together(own[~seen])), _independent(~usual, _together(last[~usual])))
         yield Drift(against, column, "unseen_excess", drift.excess(*new))
