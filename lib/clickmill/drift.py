@@ -89,12 +89,12 @@ def _cuts(values: Doubles) -> tuple[Doubles, Doubles]:
     return np.union1d(edges, np.nextafter(there, np.inf)), common
 
 
-def slot_bins(now: Int32, then: Int32) -> tuple[Counts, Counts]:
-    """Rows by bin: the TOP commonest hashes of both, and the rest last; (bins,) each.
+def slot_bins(now: Int32, then: Int32, of: Int32 | None = None) -> tuple[Counts, Counts]:
+    """Rows by bin: the TOP commonest hashes `of` some rows, of both unless given, and the rest last; (bins,) each.
 
-    (Those of one alone would be commoner there by the choice.)
+    (Those of one alone are commoner there by the choice; those of both are not the ones that have gone or come.)
     """
-    values, counts = np.unique(np.concatenate((now, then)), return_counts=True)
+    values, counts = np.unique(np.concatenate((now, then)) if of is None else of, return_counts=True)
     top = np.sort(values[np.argsort(-counts, kind="stable")[:TOP]])
     return _binned(now, top), _binned(then, top)
 

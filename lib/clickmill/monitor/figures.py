@@ -173,7 +173,7 @@ def _of_slots(now: Drawn, then: Past, against: Against, columns: Sequence[str]) 
         if not then.tells_usual:
             continue
         known, last, before = (side.hashes(column) for side in then[1:])
-        moves = _moved(last, before)
+        moves = max(_moved(last, before, side) for side in (last, before))
         moved = _moved(own, known) - 2 * moves if moves < MOVING else 0.0
         yield Drift(against, column, "psi_excess", max(moved, 0.0))
         seen, usual = _seen(own, known), _seen(last, before)
@@ -185,8 +185,8 @@ def _of_slots(now: Drawn, then: Past, against: Against, columns: Sequence[str]) 
             yield Drift(against, column, "seen_ratio", *drift.share_ratio(*again))
 
 
-def _moved(now: Int32, then: Int32) -> float:
-    return drift.stability_index(*drift.slot_bins(now, then))
+def _moved(now: Int32, then: Int32, of: Int32 | None = None) -> float:
+    return drift.stability_index(*drift.slot_bins(now, then, of))
 
 
 def _seen(hashes: Int32, known: Int32) -> NDArray[np.bool_]:
