@@ -26,7 +26,7 @@ import typer
 from clickmill import errors
 from clickmill.config import Config
 from clickmill.config_files import load
-from clickmill.errors import ClickmillError, InputError, NoSpaceError, UsageError
+from clickmill.errors import ClickmillError, InputError, NoSpaceError, RankError, UsageError
 from clickmill.progress import Progress
 from clickmill.specs import duration
 
@@ -269,7 +269,8 @@ def perform_within(run: Run, part: Run) -> None:
 def named(raised: BaseException) -> ClickmillError:
     """The error as one of ours: what a worker raised by name comes back by that name, a file that Spark cannot
     read as InputError, a full disk as NoSpaceError."""
-    if isinstance(raised, ClickmillError):
+    full = _FULL.search(str(raised))
+    if isinstance(raised, ClickmillError) and not (full and type(raised) is RankError):
         return raised
     found = _NAMED.search(str(raised))
     kind = getattr(errors, found[1], None) if found else None
@@ -280,7 +281,6 @@ def named(raised: BaseException) -> ClickmillError:
         return InputError(
             f"{unquote(unreadable[1])}: damaged, or not of the format that it is read as; fetch it again"
         )
-    full = _FULL.search(str(raised))
     if full:
         return NoSpaceError(
             f"{full[0].strip()[:300]}; make room there and run the job again: what was written is in no table"

@@ -107,8 +107,14 @@ class Batch(NamedTuple):
 
     def sources(self, rows: NDArray[np.int64]) -> tuple[str, ...]:
         """The files and row groups that these of its rows come from."""
-        found = np.searchsorted(self.origin.starts, self.origin.places[rows], side="right") - 1
-        return tuple(self.origin.names[at] for at in np.unique(found))
+        return tuple(self.origin.names[at] for at in np.unique(self._groups(rows)))
+
+    def source_of_each(self, rows: NDArray[np.int64]) -> tuple[str, ...]:
+        """The same, row by row."""
+        return tuple(self.origin.names[at] for at in self._groups(rows))
+
+    def _groups(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.searchsorted(self.origin.starts, self.origin.places[rows], side="right") - 1
 
 
 def counted(pieces: Sequence[Piece], stretch: Stretch | None = None, *, threads: int = 8) -> tuple[Counted, ...]:
@@ -305,9 +311,9 @@ class _Window:
         place = self._place[at : at + batch.num_rows]
         self._label[place] = _label(batch, source)
         if columns.weight is not None:
-            self._weight[place] = _real(batch, columns.weight)
+            self._weight[place] = real(batch, columns.weight)
         _deal([hashes(batch, name) for name in columns.whole], place, self._whole)
-        _deal([_real(batch, name) for name in columns.real], place, self._real)
+        _deal([real(batch, name) for name in columns.real], place, self._real)
         self._carried[at] = batch.select(columns.carried)
 
     def shuffled(self, sources: Sequence[tuple[int, str]]) -> _Block:
@@ -364,7 +370,7 @@ def _label(batch: pa.RecordBatch, source: str) -> Float32:
     return np.asarray(label, np.float32)
 
 
-def _real(batch: pa.RecordBatch, name: str) -> Float32:
+def real(batch: pa.RecordBatch, name: str) -> Float32:
     """(n,); NaN for null, and the largest number for an infinite one, as where they are scored."""
     values = batch.column(name).cast(pa.float32())
     valid, bits = values.buffers()

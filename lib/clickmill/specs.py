@@ -206,6 +206,8 @@ class Ftrl(Strict):
     l2: float = Field(1.0, ge=0)
 
 
+HOST = re.compile(r"[^\s:,]+:([1-9]\d*)")
+"""A host and its slots."""
 Launcher = Literal["local", "horovod", "torchrun", "torch_distributor"]
 """What starts the processes of a network's training."""
 
@@ -248,7 +250,7 @@ class WideDeepSpec(Strict):
     patience: int | None = Field(2, ge=1)
     """Training ends when so many looks found its log-loss no lower; the best weights are kept. null: no end."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: of the deep part's layers; embeddings stay fp32."""
+    """bf16: of the deep part's layers in training; embeddings stay fp32, and so does scoring."""
     seed: int = Field(42, ge=0, lt=2**31)
     correction: Literal["prior", "weight"] = "prior"
     """`prior` trains unweighted and corrects p; `weight` trains with the weights and is never corrected."""
@@ -279,6 +281,13 @@ class WideDeepSpec(Strict):
             )
         if self.hosts is not None and self.launcher != "horovod":
             raise misfit("only horovod starts processes on other hosts", "hosts")
+        if self.hosts is not None:
+            slots = [HOST.fullmatch(one.strip()) for one in self.hosts.split(",")]
+            held = [int(one[1]) for one in slots if one]
+            if len(held) < len(slots):
+                raise misfit(f"{self.hosts!r}: write hosts and their slots, `a:2,b:2`", "hosts")
+            if sum(held) < self.ranks:
+                raise misfit(f"{self.hosts!r} has {sum(held)} slots, fewer than ranks: {self.ranks}", "hosts")
         if any(width < 1 for width in self.hidden):
             raise misfit("a layer has a width of 1 or more", "hidden")
         return self

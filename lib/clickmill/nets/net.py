@@ -72,7 +72,9 @@ class Net(nn.Module):
 
     def margins(self, x: Tensor) -> Tensor:
         """(b,) of the deep part and the intercept; of a piece of rows, best."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bf16, cache_enabled=False):
+        with torch.autocast(
+            x.device.type, torch.bfloat16, enabled=self._bf16 and self.training, cache_enabled=False
+        ):
             made = self.body(x)
         out: Tensor = self.head(made.float())[:, 0] + self.intercept
         return out

@@ -194,6 +194,7 @@ def test_bf16_is_of_the_layers_alone(arch: str) -> None:
     assert {t.dtype for t in bf16.tensors().values()} == {torch.float32}
     gap = np.abs(said(fp32, rows) - said(bf16, rows)).max()
     assert 0 < gap < 0.05
+    assert np.array_equal(said(fp32.eval(), rows), said(bf16.eval(), rows)), "scores are those of fp32"
 
 
 def test_tensors_are_taken_over_and_others_refused() -> None:

@@ -101,3 +101,34 @@ def test_a_save_that_fails_midway_leaves_the_one_before(
     assert steps_of(some) == 5
     save(some, 10)
     assert steps_of(some) == 10
+
+
+def test_a_damaged_newest_one_is_got_past(tmp_path: Path) -> None:
+    some = Checkpoints(tmp_path, 3)
+    some.save_best({"weight": torch.zeros(1)}, steps=5)
+    for steps in (5, 10, 15):
+        save(some, steps, best=5)
+    newest = tmp_path / "0000000015" / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-3])
+    assert steps_of(some) == 10
+    (tmp_path / "0000000010" / "state.json").write_text("")
+    assert steps_of(some) == 5
+    (tmp_path / LATEST).write_text("")
+    assert steps_of(some) == 5
+    some.best(5).unlink()
+    assert some.latest() is None, "without the weights that were best it is not whole"
+
+
+def test_of_a_full_disk_nothing_half_written_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = Checkpoints(tmp_path, 2)
+    save(some, 5)
+
+    def full(_: Any, place: Path) -> None:
+        place.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(some, 10)
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["0000000005", LATEST]
+    assert steps_of(some) == 5

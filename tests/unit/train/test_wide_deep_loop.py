@@ -22,9 +22,11 @@ from clickmill.errors import (
     DegenerateLabelsError,
     KeepRateError,
     MissingColumnsError,
+    NonFiniteLossError,
     NoRowsError,
     PreflightError,
 )
+from clickmill.loader import Columns, Loader
 from clickmill.metrics import log_loss, normalized_entropy
 from clickmill.nets.net import net_of
 from clickmill.nets.standard import standard_of
@@ -33,6 +35,7 @@ from clickmill.train.wide_deep import loop
 from clickmill.train.wide_deep.first_pass import known
 from clickmill.train.wide_deep.learner import Learner
 from clickmill.train.wide_deep.loop import fit
+from clickmill.train.wide_deep.preflight import few
 from clickmill.train.wide_deep.say import learned
 from clickmill.train.wide_deep.task import FIGURES, NETWORK, RESULT, Task
 from clickmill.train.wide_deep.team import Alone
@@ -305,3 +308,41 @@ def test_rows_that_are_not_learned_by_heart_are_an_error(
         check(own, tmp_path / "a", learning_rate=learning_rate, arch="deep")
     first, last = map(float, re.findall(r"from ([0-9.]+) to ([0-9.]+),", str(raised.value))[0])
     assert share[0] <= last / first <= share[1]
+
+
+def test_an_infinite_number_is_the_largest_one_from_the_first_pass_on(task: Task, tmp_path: Path) -> None:
+    def trained_with(value: float) -> dict[str, Any]:
+        log = trained.rows(3000, seed=1, sampled=True)
+        price = log["n_price"].to_numpy().copy()
+        price[7] = value
+        number = log.schema.get_field_index("n_price")
+        folder = tmp_path / str(value)
+        table = log.set_column(number, "n_price", pa.array(price, pa.float32()))
+        return run(replace(task, training=trained.pieces(folder, table)), folder / "training", epochs=1)
+
+    huge, largest = trained_with(math.inf), trained_with(float(np.finfo(np.float32).max))
+    assert huge["history"] == largest["history"]
+    assert math.isfinite(huge["validation_log_loss"])
+
+
+@pytest.mark.parametrize("patience", [2, None])
+def test_a_training_that_leaves_its_senses_in_the_last_step_is_no_model(
+    task: Task, tmp_path: Path, patience: int | None
+) -> None:
+    with pytest.raises(NonFiniteLossError, match="not finite"):
+        run(task, tmp_path, learning_rate=1e38, batch_rows=100_000, epochs=1, patience=patience)
+    assert not (tmp_path / RESULT).exists()
+
+
+def test_without_validation_time_weights_that_are_not_finite_are_no_model(task: Task, tmp_path: Path) -> None:
+    alone = replace(task, validation=())
+    with pytest.raises(NonFiniteLossError, match="after the last step weights are not finite"):
+        run(alone, tmp_path, learning_rate=1e38, batch_rows=100_000, epochs=1, patience=None)
+
+
+def test_a_few_rows_of_several_batches_know_where_they_come_from(task: Task) -> None:
+    columns = Columns(task.layout.whole, task.layout.numbers)
+    batch = few(Loader(task.training, columns, batch_rows=16, seed=1).epoch(0), 32)
+    names = {f"{one.piece.path}, row group {one.piece.row_group}" for one in task.training}
+    assert set(batch.sources(np.arange(batch.rows))) <= names
+    assert len(batch.source_of_each(np.arange(batch.rows))) == batch.rows == 64

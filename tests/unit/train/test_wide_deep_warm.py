@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from clickmill.errors import ConfigError
 from clickmill.loader import Counted
@@ -25,7 +26,7 @@ PIECES = tuple(
 
 def test_of_few_older_row_groups_one_is_seen() -> None:
     few = [one for one in PIECES if one.piece.path.endswith(("/0.parquet", "4/1.parquet"))]
-    assert [len(newest(few, TRAIN, WideDeepSpec(replay=share))) for share in (0.0, 0.01, 0.34, 1.0)] == [
+    assert [len(newest(few, WideDeepSpec(replay=share))) for share in (0.0, 0.01, 0.34, 1.0)] == [
         2,
         3,
         4,
@@ -51,7 +52,7 @@ def test_a_champion_that_lies_otherwise_is_not_gone_on_from(monkeypatch: pytest.
 
 
 def seen(**spec: Any) -> list[str]:
-    return [one.piece.path for one in newest(PIECES, TRAIN, WideDeepSpec(**spec))]
+    return [one.piece.path for one in newest(PIECES, WideDeepSpec(**spec))]
 
 
 @pytest.mark.parametrize(("replay", "old"), [(0.0, 0), (0.1, 3), (0.5, 15), (1.0, 30)])
@@ -64,3 +65,24 @@ def test_all_of_the_newest_day_and_so_much_of_the_rest(replay: float, old: int) 
 def test_which_older_rows_hangs_on_the_seed_alone() -> None:
     assert seen(replay=0.3) == seen(replay=0.3)
     assert seen(replay=0.3) != seen(replay=0.3, seed=7)
+
+
+def test_where_the_last_day_has_no_rows_the_newest_that_has_some_is_seen() -> None:
+    found = newest([one for one in PIECES if "01-04" not in one.piece.path], WideDeepSpec(replay=0.0))
+    assert {one.piece.path[:13] for one in found} == {"ds=2026-01-03"}
+    assert len(found) == 10
+
+
+@pytest.mark.parametrize(
+    ("hosts", "said"),
+    [
+        ("localhost:1", "has 1 slots, fewer than ranks: 2"),
+        ("localhost:x", "write hosts and their slots"),
+        ("a:1,b", "write hosts and their slots"),
+        ("a:0,b:2", "write hosts and their slots"),
+    ],
+)
+def test_hosts_that_cannot_hold_the_ranks_are_a_wrong_config(hosts: str, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        WideDeepSpec(launcher="horovod", ranks=2, hosts=hosts)
+    assert WideDeepSpec(launcher="horovod", ranks=2, hosts="a:1, b:1").hosts == "a:1, b:1"

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clickmill.errors import InputError, NonFiniteLossError, RankError
+from clickmill.errors import InputError, NonFiniteLossError, NoSpaceError, RankError
+from clickmill.job import named
 from clickmill.train.wide_deep import words
 from clickmill.train.wide_deep.team import BrokenTeamError
 from clickmill.train.wide_deep.words import Words
@@ -68,3 +70,20 @@ def test_ranks_that_are_left_are_ended_and_no_others(tmp_path: Path) -> None:
     words.end(tmp_path)
     assert rank.wait(10) < 0
     rank.stdout.close()
+
+
+def test_on_a_full_disk_the_last_word_is_written_over_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Words(tmp_path, 1)
+    own.say("started")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    own.say("failed", OSError(28, "No space left on device"))
+    reason = words.verdict(tmp_path)
+    assert type(reason) is RankError
+    assert "rank 1 failed: OSError: [Errno 28] No space left on device" in str(reason)
+    assert type(named(reason)) is NoSpaceError, "which is not tried again"

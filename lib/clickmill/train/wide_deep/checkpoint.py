@@ -8,6 +8,7 @@ checkpoints/best-<steps>.safetensors                 the best weights so far
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -35,8 +36,13 @@ class Checkpoints:
         name = f"{steps:010d}"
         aside = self._folder / f".{name}-{secrets.token_hex(4)}"
         aside.mkdir(parents=True)
-        save_file(dict(tensors), aside / TENSORS)
-        (aside / STATE).write_text(json.dumps({**state, "best": best}), encoding="utf-8")
+        try:
+            save_file(dict(tensors), aside / TENSORS)
+            (aside / STATE).write_text(json.dumps({**state, "best": best}), encoding="utf-8")
+        except BaseException:  # (a full disk: what is half there would keep it full)
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        _sync(aside / TENSORS, aside / STATE)
         place = self._folder / name
         if place.exists():  # (left by a run that ended before it could point to it)
             shutil.rmtree(place)
@@ -45,14 +51,28 @@ class Checkpoints:
         self._forget()
 
     def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What the pointer points to; None where nothing was saved."""
+        """What the pointer points to or, where that is damaged, the newest before it that is whole; None where
+        nothing was saved, or nothing is whole."""
+        try:
+            newest = (self._folder / LATEST).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        names = sorted((place.name for place in self._folder.glob("[0-9]*")), reverse=True)
+        found = (self._whole(name) for name in names if name <= newest or not newest)
+        return next((one for one in found if one is not None), None)
+
+    def _whole(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """A checkpoint, None where it is damaged: a machine that lost its power may leave such files."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            place = self._folder / (self._folder / LATEST).read_text(encoding="utf-8")
-        except FileNotFoundError:
+            state = json.loads((self._folder / name / STATE).read_text(encoding="utf-8"))
+            tensors = load_file(self._folder / name / TENSORS)
+        except (OSError, ValueError, SafetensorError):
             return None
-        return load_file(place / TENSORS), json.loads((place / STATE).read_text(encoding="utf-8"))
+        best = state["best"]
+        return (tensors, state) if best is None or self.best(best).exists() else None
 
     def save_best(self, tensors: Mapping[str, Tensor], *, steps: int) -> None:
         """Leaves the weights that are best so far; those before stay until no checkpoint names them."""
@@ -62,6 +82,7 @@ class Checkpoints:
         place = self.best(steps)
         aside = _aside(place)
         save_file(dict(tensors), aside)  # (from where they lie; `save` would copy them twice)
+        _sync(aside)
         aside.replace(place)
 
     def best(self, steps: int) -> Path:
@@ -87,7 +108,15 @@ def _put(place: Path, content: bytes) -> None:
     """Writes a file aside and renames it."""
     aside = _aside(place)
     aside.write_bytes(content)
+    _sync(aside)
     aside.replace(place)
+
+
+def _sync(*places: Path) -> None:
+    """Has the disk hold files before they get their names."""
+    for place in places:
+        with place.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _aside(place: Path) -> Path:

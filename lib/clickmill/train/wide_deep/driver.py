@@ -122,7 +122,7 @@ def planned(tables: Tables, cfg: Config, *, name: str, ds: date, stretches: Stre
     start, layout = _fitting(where, spec, cfg, audit, start)
     training, validation = _rows(tables, cfg, stretches)
     if start is not None and start.model is not None:
-        training, spec = newest(training, stretches.train, spec), spec.model_copy(update={"epochs": 1})
+        training, spec = newest(training, spec), spec.model_copy(update={"epochs": 1})
     if not training:
         raise NoRowsError(f"{where}: the training stretch has no rows")
     if spec.ranks > len(training):

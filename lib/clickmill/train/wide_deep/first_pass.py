@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clickmill import reader
 from clickmill.errors import InputError
-from clickmill.loader import Counted
+from clickmill.loader import Counted, real
 from clickmill.nets.standard import moments
 from clickmill.reader import Shard
 from clickmill.train.sampled import Doubles, keep_rate_from, numbers, require_both_labels
@@ -101,8 +101,8 @@ def _of_piece(one: Counted, columns: Sequence[str]) -> _Sums:
 
 
 def _real(batch: pa.RecordBatch, columns: Sequence[str]) -> NDArray[np.float32]:
-    """(n, f); NaN where a number is missing."""
+    """(n, f), as the loader hands them over: NaN where a number is missing, none infinite."""
     found = np.empty((batch.num_rows, len(columns)), np.float32)
     for place, name in enumerate(columns):
-        found[:, place] = batch.column(name).cast(pa.float32()).to_numpy(zero_copy_only=False)
+        found[:, place] = real(batch, name)
     return found

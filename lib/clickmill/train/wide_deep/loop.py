@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clickmill.errors import NoRowsError
+from clickmill.errors import NonFiniteLossError, NoRowsError
 from clickmill.loader import Batch, Columns, Loader, pinned
 from clickmill.nets.net import net_of
 from clickmill.nets.standard import standard_of
@@ -91,8 +91,9 @@ def fit(task: Task, team: Team, device: str = "cpu", *, threads: int = 1) -> Non
     """Trains, and leaves the result in the task's folder; goes on from the checkpoint that is there.
 
     Raises NoRowsError, DegenerateLabelsError, KeepRateError, InputError and MissingColumnsError for data that
-    cannot be trained on, NotEnoughRowGroupsError, NonFiniteLossError, BrokenTeamError; PreflightError where the
-    network does not begin at the base rate, or no gradient reaches a part of it.
+    cannot be trained on, NotEnoughRowGroupsError, NonFiniteLossError (of a step, or of validation time),
+    BrokenTeamError; PreflightError where the network does not begin at the base rate, or no gradient reaches a
+    part of it.
     """
     if not task.validation and task.spec.patience is not None:
         raise NoRowsError(
@@ -227,6 +228,8 @@ class _Training:
         """Judges validation time, keeps the best weights, and says whether training ends."""
         progress, spec = self._progress, self._spec
         loss, rows, clicks = self._validated()
+        if not math.isfinite(loss):
+            raise _diverged(f"after step {progress.steps} the loss of validation time is not finite")
         progress.validated = (rows, clicks)
         ne = normalized(loss, clicks / rows) if rows else None
         mean, training_ne = _judged(progress.seen)
@@ -269,9 +272,13 @@ class _Training:
 
     def _finish(self) -> None:
         """Rank 0 leaves the best weights and the figures; all know when they are there."""
+        best, tensors = self._progress.best, self._learner.net.tensors()
+        if best is None:
+            bad = sorted(name for name, one in tensors.items() if not one.isfinite().all())
+            if bad:
+                raise _diverged(f"after the last step weights are not finite: {', '.join(bad)}")
         if self._team.rank == 0:
-            best = self._progress.best
-            network = self._learner.net.tensors() if best is None else self._checkpoints.best(best)
+            network = tensors if best is None else self._checkpoints.best(best)
             _leave(Path(self._task.folder), network, self._figures())
         TeamRing(self._team).sum(np.zeros(1))
 
@@ -373,6 +380,10 @@ def _warm(task: Task, shift: float) -> dict[str, Tensor]:
     if task.start_keep_rate is not None:
         tensors["intercept"] = tensors["intercept"] + (math.log(task.start_keep_rate) - shift)
     return dict(tensors)
+
+
+def _diverged(said: str) -> NonFiniteLossError:
+    return NonFiniteLossError(f"wide_deep: {said}. Try a lower learning_rate, or clip_norm")
 
 
 def _judged(sums: Sums) -> tuple[float, float | None]:

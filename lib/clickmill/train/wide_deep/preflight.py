@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clickmill.errors import PreflightError
-from clickmill.loader import Batch
+from clickmill.loader import Batch, Origin
 
 CLOSE = 1e-5
 """How far from the base rate's the first loss may lie, as a share of it: float32's rounding stays far below."""
@@ -51,17 +51,19 @@ def require_reached(idle: Sequence[str], steps: int) -> None:
 
 def few(batches: Iterable[Batch], number: int) -> Batch:
     """The first so many clicks and so many non-clicks, or all there are, each of weight 1. Reads no further."""
-    wanted, parts = {0: number, 1: number}, []
+    wanted, parts, names = {0: number, 1: number}, [], list[str]()
     for batch in batches:
         for label in wanted:
             places = np.flatnonzero(batch.label[: batch.rows] == label)[: wanted[label]]
             wanted[label] -= len(places)
             parts.append((batch.whole[places], batch.real[places], batch.label[places]))
+            names += batch.source_of_each(places)
         if not any(wanted.values()):
             break
     whole, real, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
-    weight = np.ones(len(labels), np.float32)
-    return batch._replace(whole=whole, real=real, label=labels, weight=weight, rows=len(labels))
+    weight, place = np.ones(len(labels), np.float32), np.arange(len(labels))
+    origin = Origin(place, tuple(place.tolist()), tuple(names))
+    return batch._replace(whole=whole, real=real, label=labels, weight=weight, rows=len(labels), origin=origin)
 
 
 def require_learned(said: Mapping[str, Any], learning_rate: float) -> None:

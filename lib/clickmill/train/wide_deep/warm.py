@@ -68,10 +68,10 @@ def start_of(tables: Tables, spec: WideDeepSpec, *, name: str, ds: date, train: 
         return anew(str(error))
 
 
-def newest(pieces: Sequence[Counted], train: Stretch, spec: WideDeepSpec) -> tuple[Counted, ...]:
-    """The row groups of train time's last day, and of those before it, drawn by the spec's seed, as many as hold
-    `replay` of their rows, the last one whole."""
-    last = str(train.days[-1])
+def newest(pieces: Sequence[Counted], spec: WideDeepSpec) -> tuple[Counted, ...]:
+    """The row groups of the last day of train time that has rows, and of those before it, drawn by the seed, as
+    many as hold `replay` of their rows, the last one whole."""
+    last = max(map(_day, pieces), default="")
     new = [one for one in pieces if _day(one) == last]
     old = [one for one in pieces if _day(one) != last]
     drawn = np.random.default_rng([spec.seed, len(old)]).permutation(len(old))

@@ -30,7 +30,8 @@ class Words:
         self._place.parent.mkdir(parents=True, exist_ok=True)
 
     def say(self, kind: Kind, error: BaseException | None = None) -> None:
-        """Written aside and renamed. What has been said of an end stands."""
+        """Written aside and renamed; on a full disk over the word before, where there is room. What is said of an
+        end stands."""
         own = psutil.Process()
         word: dict[str, Any] = {
             "rank": self._rank,
@@ -41,9 +42,14 @@ class Words:
         }
         if error is not None:
             word |= said_of(self._rank, error)
-        aside = self._place.with_suffix(f".{kind}")
-        aside.write_text(json.dumps(word), encoding="utf-8")
-        aside.replace(self._place)
+        text, aside = json.dumps(word), self._place.with_suffix(f".{kind}")
+        try:
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(self._place)
+        except OSError:
+            with self._place.open("r+", encoding="utf-8") as last:
+                last.write(text)
+                last.truncate()
 
 
 def clear(folder: str | Path) -> None:

@@ -6,6 +6,7 @@ python -m clickmill.train.wide_deep.worker TASK --team alone|horovod|torch
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
@@ -40,8 +41,9 @@ def main(place: str, kind: Kind) -> None:
         words[0].say("done")
     except BaseException as error:  # noqa: BLE001  (whatever it is, the others are told)
         traceback.print_exc()
-        for word in words:
-            word.say("broken" if isinstance(error, BrokenTeamError) else "failed", error)
+        with contextlib.suppress(OSError):  # (and is then missed: it ends all the same)
+            for word in words:
+                word.say("broken" if isinstance(error, BrokenTeamError) else "failed", error)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
