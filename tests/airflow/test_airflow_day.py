@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import psutil
 import pytest
@@ -34,6 +35,8 @@ def test_the_day_of_the_readme(tmp_path):
     """Set-up, nine simulated days, the chain, the gate, drift; the events of assets with the tables' versions."""
     world = World(tmp_path, CLICKMILL_SETS=shlex.join(small_sets()))
     del world.environment["CLICKMILL_CONF"]
+    from click_tasks.ledger import ended
+
     said = world.sh(README[0])
     assert "DagRun Finished" in said
     with sqlite3.connect(tmp_path / "airflow" / "airflow.db") as database:
@@ -57,6 +60,10 @@ def test_the_day_of_the_readme(tmp_path):
         log = world.warehouse / table / "_delta_log" / f"{event['tables'][table]:020}.json"
         assert event["run_id"] in log.read_text(encoding="utf-8"), "the version that this run wrote"
     assert events["clickmill_champion"]["champion"].startswith("lr")
+    in_runs = ended(str(world.warehouse / "runs"), "promote", "2026-01-09", datetime(2026, 1, 1, tzinfo=UTC))
+    assert in_runs is not None
+    assert (in_runs["exit_code"], in_runs["error"]) == (0, None)
+    assert in_runs["run_id"] == events["clickmill_champion"]["run_id"]
     assert events["clickmill_drift"]["verdict"] == "retrain"
     assert {rows for rows, _digest in (world.tables()[name] for name in ("click_log", "features"))} == {27_000}
 

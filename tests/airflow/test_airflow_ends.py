@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from conftest import ROOT
+from deltalake import write_deltalake
 from played import Played, error
 
 DAY = "2026-01-05"
@@ -260,6 +264,54 @@ def test_a_torn_verdict_is_retried_by_the_platforms_code(played):
     played.ends(ingest={"torn": True, "exit_code": 3})
     assert run_day().state == "failed"
     assert jobs(played) == ["ingest"]
+
+
+NOW = datetime(2026, 1, 6, 12, tzinfo=UTC)
+
+
+def runs(place: Path, *rows: tuple[str, date, datetime, int | None, str | None]) -> str:
+    """A table of such rows: job, day, at, exit code, error."""
+    names = ("job", "ds", "at", "exit_code", "error", "run_id")
+    told = [dict(zip(names, (*row, f"r{number}"), strict=True)) for number, row in enumerate(rows)]
+    kinds = (pa.string(), pa.date32(), pa.timestamp("us", "UTC"), pa.int32(), pa.string(), pa.string())
+    write_deltalake(place, pa.Table.from_pylist(told, pa.schema(list(zip(names, kinds, strict=True)))))
+    return str(place)
+
+
+def test_the_table_runs_tells_how_the_newest_run_of_the_job_and_day_ended(tmp_path, caplog):
+    from click_tasks.ledger import ended
+
+    day, refused = date(2026, 1, 5), "GateRefusedError: NE 0.91: against 0.90"
+    table = runs(
+        tmp_path / "runs",
+        ("promote", day, NOW - timedelta(minutes=5), 3, "NoRowsError: an earlier try's"),
+        ("promote", day, NOW + timedelta(minutes=1), None, None),
+        ("promote", day, NOW + timedelta(minutes=2), 1, "RankError: rank 0"),
+        ("promote", day, NOW + timedelta(minutes=3), 4, refused),
+        ("promote", date(2026, 1, 4), NOW + timedelta(minutes=4), 2, "ConfigError: another day's"),
+        ("evaluate", day, NOW + timedelta(minutes=4), 2, "ConfigError: another job's"),
+    )
+    error = {"name": "GateRefusedError", "message": "NE 0.91: against 0.90"}
+    found = {"exit_code": 4, "error": error, "run_id": "r3", "ds": "2026-01-05"}
+    assert ended(table, "promote", "2026-01-05", NOW) == found
+    assert ended(table, "promote", "2026-01-05", NOW + timedelta(hours=1)) is None
+    assert ended(table, "calibrate", "2026-01-05", NOW) is None
+    assert ended(None, "promote", "2026-01-05", NOW) is None
+    assert not caplog.text
+    assert ended(str(tmp_path / "nowhere"), "promote", "2026-01-05", NOW) is None
+    assert "nowhere cannot be read and is not asked" in caplog.text
+
+
+@pytest.mark.parametrize(("code", "tries"), [(3, 1), (1, 2)])
+def test_where_the_platform_loses_the_code_and_the_verdict_the_table_runs_is_asked(
+    played, monkeypatch, tmp_path, code, tries
+):
+    row = ("ingest", date(2026, 1, 5), datetime.now(UTC) + timedelta(hours=1), code, "RejectLimitError: 5%")
+    monkeypatch.setenv("CLICKMILL_RUNS", runs(tmp_path / "runs", row))
+    monkeypatch.setenv("CLICKMILL_RETRIES", "1")
+    played.ends(ingest={"torn": True, "exit_code": 1})
+    ended = run_day()
+    assert (ended.state, ended.tasks["ingest"].try_number) == ("failed", tries)
 
 
 def test_a_task_waits_for_the_log_where_asked_and_a_day_long_gone_has_its(played, monkeypatch):

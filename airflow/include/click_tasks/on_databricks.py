@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
 
 from click_tasks.events import announce, metadata
+from click_tasks.ledger import ended
 from click_tasks.outcome import told, verdict_in
 from click_tasks.settings import Settings
 
@@ -17,10 +19,10 @@ CONNECTION = "clickmill_databricks"
 class DatabricksJob(DatabricksSubmitRunOperator):
     """Runs a job, says its own error where it fails, announces what it made."""
 
-    template_fields: Sequence[str] = (*DatabricksSubmitRunOperator.template_fields, "result_file")
+    template_fields: Sequence[str] = (*DatabricksSubmitRunOperator.template_fields, "result_file", "ds")
 
     def __init__(self, *, job: str, arguments: list[str], settings: Settings, **kwargs: Any) -> None:
-        self.job = job
+        self.job, self.ds, self.runs = job, arguments[arguments.index("--ds") + 1], settings.runs
         name = "{{ dag.dag_id }}-{{ run_id }}-{{ ti.task_id }}"
         self.result_file = f"{settings.results}/{name}-{{{{ ti.try_number }}}}.json" if settings.results else None
         told_to = ["--result-file", self.result_file] if self.result_file else []
@@ -42,14 +44,18 @@ class DatabricksJob(DatabricksSubmitRunOperator):
 
     def execute(self, context: Any) -> Any:
         self.params = {}  # (rendered by now; the provider would hand a DAG's params to the wheel once more)
-        with told(self.job, self.result_file):
+        with self._told(context):
             super().execute(context)
         return self._done(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        with told(self.job, self.result_file):
+        with self._told(context):
             super().execute_complete(context, event)
         return self._done(context)
+
+    def _told(self, context: Any) -> Any:
+        ask = partial(ended, self.runs, self.job, self.ds, context["ti"].start_date)
+        return told(self.job, self.result_file, ask)
 
     def _done(self, context: Any) -> dict[str, Any]:
         verdict = verdict_in(self.result_file) or {}

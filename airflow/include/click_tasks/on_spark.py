@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
 from click_tasks.events import announce, metadata
+from click_tasks.ledger import ended
 from click_tasks.outcome import forget, told, verdict_in
 from click_tasks.settings import Settings
 
@@ -20,11 +22,11 @@ MASTER = f"{{{{ {_OF_CONNECTION}.host }}}}{{{{ ':%s' % {_OF_CONNECTION}.port if 
 class SparkJob(SparkSubmitOperator):
     """Runs a job, says its own error where it fails, announces what it made."""
 
-    template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "result_file")
+    template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "result_file", "ds")
 
     def __init__(self, *, job: str, arguments: list[str], settings: Settings, **kwargs: Any) -> None:
         name = "{{ dag.dag_id }}-{{ run_id }}-{{ ti.task_id }}"
-        self.job = job
+        self.job, self.ds, self.runs = job, arguments[arguments.index("--ds") + 1], settings.runs
         self.result_file = f"{settings.results}/{name}.json" if settings.results else None
         told_to = ["--result-file", self.result_file] if self.result_file else []
         super().__init__(
@@ -40,7 +42,8 @@ class SparkJob(SparkSubmitOperator):
 
     def execute(self, context: Any) -> dict[str, Any]:
         forget(self.result_file)
-        with told(self.job, self.result_file):
+        ask = partial(ended, self.runs, self.job, self.ds, context["ti"].start_date)
+        with told(self.job, self.result_file, ask):
             super().execute(context)
         verdict = verdict_in(self.result_file) or {}
         announce(self.outlets, context["outlet_events"], verdict)

@@ -1,7 +1,8 @@
 """What a job's end means to Airflow: its exit code, its own error, whether a retry may help.
 
 0 done · 1 failed, a retry may help · 2 wrong usage, config or environment · 3 the input is wrong · 4 the gate
-refused. What counts is the verdict in a job's --result-file; without one, the exit code that the platform tells.
+refused. What counts is the verdict in a job's --result-file; without one, what the table `runs` says, where it is
+named; else the exit code that the platform tells.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ _OF_PYTHON = re.compile(r"SystemExit: (\d+)")
 
 log = logging.getLogger(__name__)
 Verdict = dict[str, Any]
+Ask = Callable[[], Verdict | None]
 
 
 class JobFailed(AirflowException):
@@ -91,10 +93,11 @@ def forget(result_file: str | None) -> None:
 
 
 @contextmanager
-def told(job: str, result_file: str | None) -> Iterator[None]:
+def told(job: str, result_file: str | None, in_runs: Ask = lambda: None) -> Iterator[None]:
     """Raises the job's own error in place of the platform's: NotPromoted for exit 4, else JobFailed.
 
-    It does so where the platform tells of none, too.
+    It does so where the platform tells of none, too. in_runs: what to ask where the platform does and there is no
+    verdict.
     """
     ended = None
     try:
@@ -103,7 +106,7 @@ def told(job: str, result_file: str | None) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001  (of whatever platform: it is told in the job's words)
         ended = error
-    verdict = verdict_in(result_file) or {}
+    verdict = verdict_in(result_file) or (in_runs() if ended else None) or {}
     code = verdict.get("exit_code") or (exit_code(ended) if ended else 0)
     if not code:
         return

@@ -64,6 +64,8 @@ class Settings:
     driver_memory: str
     results: str | None
     """A folder that both the job and Airflow see, where each job leaves its verdict."""
+    runs: str | None
+    """The table `runs`, which is asked where there is no verdict and the platform tells of a failure."""
     databricks: Mapping[str, Any]
     """Fields of a Databricks task that say on what it runs."""
 
@@ -100,6 +102,7 @@ class Settings:
                 _folder,
                 "an absolute path, or nothing",
             ),
+            runs=_get("RUNS", "").strip() or None,
             databricks=_read("DATABRICKS", "{}", _object, "a JSON object"),
         )
 
