@@ -228,6 +228,8 @@ def doctor(
     """
     from clickmill import doctor as checks
 
+    if master is not None and not master.strip():
+        raise UsageError("--master is empty: name one, or leave it out")
     if not conf and not set_ and master is None and not launchers:
         raise typer.Exit(checks.main(json=as_json))
     from clickmill.config_files import load

@@ -265,7 +265,7 @@ class Mlflow(Strict):
 
 SECRET = re.compile(r"(?i)secret|password|token|credential|access[._-]?key|account[._-]?key")
 MASTER = re.compile(
-    r"local|local\[([1-9]\d{0,4}|\*)(,\d+)?\]|local-cluster\[\d+,\d+,\d+\]"
+    r"local|local\[\s*([1-9]\d{0,4}|\*)\s*(,\s*\d+\s*)?\]|local-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\]"
     r"|spark://[^,\s]+:\d{1,5}(,[^,\s]+:\d{1,5})*|yarn|k8s://\S+"
 )
 FROM_ENVIRONMENT = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")

@@ -9,7 +9,7 @@ The session is the notebook's own where it has one (Databricks), else a local on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(
 
     if days is not None and days < 1:
         raise UsageError(f"days {days}: at least 1")
-    day = ds if isinstance(ds, date) else told_day(ds)
+    day = ds.date() if isinstance(ds, datetime) else ds if isinstance(ds, date) else told_day(str(ds))
     arguments = Arguments(tuple(conf), tuple(sets), day, days, tuple(models), dry_run=dry_run)
     verdict, error = verdict_of(called(job), arguments)
     if error is not None:

@@ -37,6 +37,8 @@ CLUSTER_TASKS = 64
 CONTACT_S = 5.0
 STANDALONE = "spark://"
 UNTOLD = "local[*]"
+EMPTY = ("WARNING: Using incubator", "Error: Could not create the Java", "Error: A fatal exception")
+"""How lines of a JVM's log begin that say nothing of why it ended."""
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"
 """Set where spark-submit has started the JVM."""
@@ -48,7 +50,7 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
     On Databricks nothing of ours brings jars or extensions. Elsewhere our two Delta jars go along, unless Spark is
     given others; under spark-submit Delta must be on the class path already, and a master that it was told counts
     before the config's. Raises PlatformError where Java or Delta is missing, on an executor, or where the JVM does
-    not start, NoSparkError where no session comes up.
+    not start, NoSparkError where no session comes up. (`local[*]` is what spark-submit says that is told none.)
     """
     if _on_executor():
         raise PlatformError("a Spark session was asked for on an executor: workers get rows, not sessions")
@@ -57,15 +59,16 @@ def get_spark(conf: SparkConf, *, app: str) -> SparkSession:
         return running
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    submitted = _submitted()
-    master = _told(submitted) or conf.master
     builder = SparkSession.builder.appName(app)
     settings: dict[str, str | None] = dict(ALWAYS)
     is_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
+    submitted = {} if is_databricks else _submitted()
+    master = _told(submitted) or conf.master
     if not is_databricks:
         settings |= DELTA
     if master:
-        require_java()
+        if _SUBMITTED not in os.environ:
+            require_java()
         why = unreachable(master)
         if why:
             raise NoSparkError(f"spark.master {master}: {why}")
@@ -146,9 +149,12 @@ def unreachable(master: str) -> str | None:
     why = None
     for address in master.removeprefix(STANDALONE).split(",") if master.startswith(STANDALONE) else ():
         host, _, port = address.rpartition(":")
+        if not port.isdigit():
+            why = f"{address} names no port: write {STANDALONE}HOST:PORT"
+            continue
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONTACT_S).close()
-        except (OSError, UnicodeError) as error:  # (a name that is none)
+        except (OSError, ValueError, OverflowError) as error:  # (a name that is none, a port that cannot be)
             said = getattr(error, "strerror", None) or error
             why = f"{said}; start it (here: make cluster-up), or name the right host and port"
         else:
@@ -159,8 +165,10 @@ def unreachable(master: str) -> str | None:
 def _failed(place: str, error: Exception) -> PlatformError | NoSparkError:
     """A JVM that did not start will not the next time: its log says why. Else the cause that lies deepest."""
     log = spark_log_file()
-    if "JAVA_GATEWAY_EXITED" in str(error) and log.exists():
-        return PlatformError(f"{place}: {telling_line(log.read_text(encoding='utf-8', errors='replace'))}")
+    if "JAVA_GATEWAY_EXITED" in str(error):
+        said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else str(error)
+        lines = [line for line in said.splitlines() if not line.startswith(EMPTY)]
+        return PlatformError(f"{place}: {telling_line(chr(10).join(lines))}")
     start = "Caused by: "
     causes = [line.removeprefix(start) for line in str(error).splitlines() if line.startswith(start)]
     return NoSparkError(f"{place}: no session came up: {telling_line(causes[-1] if causes else str(error))}")

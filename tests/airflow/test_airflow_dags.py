@@ -242,8 +242,9 @@ def test_a_job_is_told_day_models_settings_and_master(dag, monkeypatch):
     assert all(isinstance(part, str) for part in command)
 
 
-def test_the_port_of_the_connection_is_the_masters_to_spark_submit_and_job_alike(dag, monkeypatch):
-    spark = {"conn_type": "spark", "host": "spark://10.1.2.3", "port": 7077}
+@pytest.mark.parametrize("host", ["spark://10.1.2.3", "10.1.2.3"])  # (the second as of a connection by its URI)
+def test_the_port_of_the_connection_is_the_masters_to_spark_submit_and_job_alike(dag, monkeypatch, host):
+    spark = {"conn_type": "spark", "host": host, "port": 7077}
     daily = dag("local")
     monkeypatch.setenv("AIRFLOW_CONN_CLICKMILL_SPARK", json.dumps(spark))
     task = rendered(daily, "calibrate", host=spark["host"], port=spark["port"])
@@ -345,13 +346,13 @@ def scheduled(dag):
 
 
 def rendered(
-    dag, task_id: str, *, days: int = 1, host: str = "local[2]", port: int | None = None, **context: object
+    dag, task_id: str, *, days: int = 1, host="local[2]", port: int | None = None, kind="spark", **context: object
 ):
     """A copy of a task as it would run on 2026-01-05."""
     from types import SimpleNamespace
 
     task = dag.get_task(task_id)
-    conn = SimpleNamespace(clickmill_spark=SimpleNamespace(host=host, port=port))
+    conn = SimpleNamespace(clickmill_spark=SimpleNamespace(conn_type=kind, host=host, port=port))
     ti = SimpleNamespace(task_id=task_id, try_number=1, id="5f3c")
     known = {"ds": "2026-01-05", "run_id": "r1", "dag": dag, "ti": ti, "conn": conn, "params": {"days": days}}
     task.render_template_fields(known | (dag.user_defined_macros or {}) | context)

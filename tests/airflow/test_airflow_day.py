@@ -60,7 +60,8 @@ def test_the_day_of_the_readme(tmp_path):
         log = world.warehouse / table / "_delta_log" / f"{event['tables'][table]:020}.json"
         assert event["run_id"] in log.read_text(encoding="utf-8"), "the version that this run wrote"
     assert events["clickmill_champion"]["champion"].startswith("lr")
-    in_runs = ended(str(world.warehouse / "runs"), "promote", "2026-01-09", datetime(2026, 1, 1, tzinfo=UTC))
+    promote = {"job": "promote", "ds": "2026-01-09", "models": "lr,lr_nocross"}
+    in_runs = ended(str(world.warehouse / "runs"), promote, datetime(2026, 1, 1, tzinfo=UTC))
     assert in_runs is not None
     assert (in_runs["exit_code"], in_runs["error"]) == (0, None)
     assert in_runs["run_id"] == events["clickmill_champion"]["run_id"]

@@ -269,17 +269,17 @@ def test_a_torn_verdict_is_retried_by_the_platforms_code(played):
 NOW = datetime(2026, 1, 6, 12, tzinfo=UTC)
 
 
-def runs(place: Path, *rows: tuple[str, date, datetime, int | None, str | None]) -> str:
+def runs(place: Path, *rows: tuple[str, date, datetime, int | None, str | None], models: str = "[]") -> str:
     """A table of such rows: job, day, at, exit code, error."""
-    names = ("job", "ds", "at", "exit_code", "error", "run_id")
-    told = [dict(zip(names, (*row, f"r{number}"), strict=True)) for number, row in enumerate(rows)]
-    kinds = (pa.string(), pa.date32(), pa.timestamp("us", "UTC"), pa.int32(), pa.string(), pa.string())
+    names = ("job", "ds", "at", "exit_code", "error", "run_id", "models")
+    told = [dict(zip(names, (*row, f"r{number}", models), strict=True)) for number, row in enumerate(rows)]
+    kinds = (pa.string(), pa.date32(), pa.timestamp("us", "UTC"), pa.int32(), *[pa.string()] * 3)
     write_deltalake(place, pa.Table.from_pylist(told, pa.schema(list(zip(names, kinds, strict=True)))))
     return str(place)
 
 
 def test_the_table_runs_tells_how_the_newest_run_of_the_job_and_day_ended(tmp_path, caplog):
-    from click_tasks.ledger import ended
+    from click_tasks.ledger import ended, sought
 
     day, refused = date(2026, 1, 5), "GateRefusedError: NE 0.91: against 0.90"
     table = runs(
@@ -293,23 +293,34 @@ def test_the_table_runs_tells_how_the_newest_run_of_the_job_and_day_ended(tmp_pa
     )
     error = {"name": "GateRefusedError", "message": "NE 0.91: against 0.90"}
     found = {"exit_code": 4, "error": error, "run_id": "r3", "ds": "2026-01-05"}
-    assert ended(table, "promote", "2026-01-05", NOW) == found
-    assert ended(table, "promote", "2026-01-05", NOW + timedelta(hours=1)) is None
-    assert ended(table, "calibrate", "2026-01-05", NOW) is None
-    assert ended(None, "promote", "2026-01-05", NOW) is None
+    own = sought("promote", ["--conf", "a.yaml", "--ds", "2026-01-05"])
+    assert ended(table, own, NOW) == found
+    assert ended(table, own, NOW + timedelta(hours=1)) is None
+    assert ended(table, own | {"job": "calibrate"}, NOW) is None
+    assert ended(None, own, NOW) is None
     assert not caplog.text
-    assert ended(str(tmp_path / "nowhere"), "promote", "2026-01-05", NOW) is None
+    assert ended(str(tmp_path / "nowhere"), own, NOW) is None
     assert "nowhere cannot be read and is not asked" in caplog.text
 
 
-@pytest.mark.parametrize(("code", "tries"), [(3, 1), (1, 2)])
+def test_another_models_run_of_the_same_job_and_day_is_not_the_tasks_own(tmp_path):
+    from click_tasks.ledger import ended, sought
+
+    row = ("train_logreg", date(2026, 1, 5), NOW, 3, "NoRowsError: none")
+    table = runs(tmp_path / "runs", row, models='["lr", "lr_nocross"]')
+    both, one = (sought("train_logreg", ["--ds", "2026-01-05", "--models", of]) for of in ("lr,lr_nocross", "lr"))
+    assert ended(table, both, NOW)["exit_code"] == 3
+    assert ended(table, one, NOW) is None
+
+
+@pytest.mark.parametrize(("code", "platform", "tries"), [(3, 1, 1), (1, 3, 2)])
 def test_where_the_platform_loses_the_code_and_the_verdict_the_table_runs_is_asked(
-    played, monkeypatch, tmp_path, code, tries
+    played, monkeypatch, tmp_path, code, platform, tries
 ):
     row = ("ingest", date(2026, 1, 5), datetime.now(UTC) + timedelta(hours=1), code, "RejectLimitError: 5%")
     monkeypatch.setenv("CLICKMILL_RUNS", runs(tmp_path / "runs", row))
     monkeypatch.setenv("CLICKMILL_RETRIES", "1")
-    played.ends(ingest={"torn": True, "exit_code": 1})
+    played.ends(ingest={"torn": True, "exit_code": platform})
     ended = run_day()
     assert (ended.state, ended.tasks["ingest"].try_number) == ("failed", tries)
 

@@ -84,6 +84,15 @@ def test_what_the_champion_has_learned_from_is_no_drift(tables, cfg):
     assert run(later, JOB, cfg, [DS]).result["drift"] == {"verdict": "none", "sentences": []}
 
 
+def test_a_champion_that_has_learned_from_the_day_itself_leaves_it_to_the_day_before(tables, cfg):
+    judged_day.write_features(tables, drifted(judged_day.features(judged_day.days(10), 600)))
+    crowned(tables, {}, back=0)
+    found = run(tables, JOB, cfg, [DS]).result["drift"]
+    assert (found["verdict"], found["sentences"][0][:6]) == ("retrain", "s_ad: ")
+    said = Tables(tables.spark, tables.warehouse, run_id="").rows("drift")
+    assert "psi" not in {row["statistic"] for row in said if row["against"] == "train"}
+
+
 def test_a_champion_is_held_against_its_own_day(tables, cfg):
     judged_day.write_features(tables, judged_day.features(judged_day.days(10), 600))
     crowned(tables, {1: (0.8, 0.75, 0.85), 0: (0.96, 0.9, 1.0)})

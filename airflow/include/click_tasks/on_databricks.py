@@ -9,7 +9,7 @@ from typing import Any
 from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
 
 from click_tasks.events import announce, metadata
-from click_tasks.ledger import ended
+from click_tasks.ledger import ended, sought
 from click_tasks.outcome import told, verdict_in
 from click_tasks.settings import Settings
 
@@ -19,10 +19,10 @@ CONNECTION = "clickmill_databricks"
 class DatabricksJob(DatabricksSubmitRunOperator):
     """Runs a job, says its own error where it fails, announces what it made."""
 
-    template_fields: Sequence[str] = (*DatabricksSubmitRunOperator.template_fields, "result_file", "ds")
+    template_fields: Sequence[str] = (*DatabricksSubmitRunOperator.template_fields, "result_file", "sought")
 
     def __init__(self, *, job: str, arguments: list[str], settings: Settings, **kwargs: Any) -> None:
-        self.job, self.ds, self.runs = job, arguments[arguments.index("--ds") + 1], settings.runs
+        self.job, self.sought, self.runs = job, sought(job, arguments), settings.runs
         name = "{{ dag.dag_id }}-{{ run_id }}-{{ ti.task_id }}"
         self.result_file = f"{settings.results}/{name}-{{{{ ti.try_number }}}}.json" if settings.results else None
         told_to = ["--result-file", self.result_file] if self.result_file else []
@@ -54,7 +54,7 @@ class DatabricksJob(DatabricksSubmitRunOperator):
         return self._done(context)
 
     def _told(self, context: Any) -> Any:
-        ask = partial(ended, self.runs, self.job, self.ds, context["ti"].start_date)
+        ask = partial(ended, self.runs, self.sought, context["ti"].start_date)
         return told(self.job, self.result_file, ask)
 
     def _done(self, context: Any) -> dict[str, Any]:

@@ -36,16 +36,15 @@ def monitor(tables: Tables, cfg: Config, ds: date, stretches: Stretches) -> Verd
     asked = [*("event_id", "event_time", "label"), *numbers, *slots, *((units.column,) if units.column else ())]
     draw = partial(drawn, tables, cfg.monitor, columns=asked)
     now = draw(day_of(ds))
-    if train.start < now.stretch.start < train.end:  # (what the day's own rows have taught is not earlier)
-        train = Stretch(train.start, now.stretch.start)
-    then = draw(train)
-    if not len(now) or not len(then):
+    # What the day's own rows have taught is not earlier: a train time within the day leaves the day before alone.
+    then = draw(Stretch(min(train.start, now.stretch.start), min(train.end, now.stretch.start)))
+    if not len(now) or (not len(then) and train.end <= now.stretch.start):
         lacking = day_of(ds) if not len(now) else train
         raise MissingTableError(
             f"{tables.path('features')}: no rows in {lacking}; run build_features for its days"
         )
     look = partial(figures, numbers=numbers, slots=slots, units=units, seed=cfg.monitor.seed)
-    found = look(now, then, "train")
+    found = look(now, then, "train") if len(then) else []
     before = draw(Stretch(now.stretch.start - 2 * DAY, now.stretch.start), days=2)
     if len(before.within(day_of(ds - DAY))):
         found += look(now, before, "day_before")

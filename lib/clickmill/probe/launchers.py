@@ -63,7 +63,7 @@ def tried(spark: SparkSession, warehouse: str) -> list[Check]:
     near = session.is_local(spark)
     if not near and not Path(warehouse).is_dir():
         said = f"not tried: the warehouse {warehouse} is no folder, where ranks on other machines would find rows"
-        return [Check("launchers tried", False, said)]
+        return [Check("launchers tried", False, said, needed=False)]
     with tempfile.TemporaryDirectory(prefix=".clickmill-doctor-", dir=None if near else warehouse) as folder:
         task = _task(Path(folder))
         found = [_tried(way, task, spark if way.in_spark else None) for way in WAYS]

@@ -113,9 +113,12 @@ def test_a_damaged_newest_one_is_got_past(tmp_path: Path) -> None:
     assert steps_of(some) == 10
     (tmp_path / "0000000010" / "state.json").write_text("")
     assert steps_of(some) == 5
-    (tmp_path / LATEST).write_text("")
-    assert steps_of(some) == 5
-    some.best(5).unlink()
+    for pointer in (b"", b"\0" * 10, b"\xff\xfe"):
+        (tmp_path / LATEST).write_bytes(pointer)
+        assert steps_of(some) == 5
+    save(some, 10, best=5)
+    assert steps_of(some) == 10
+    some.best(5).write_bytes(b"")
     assert some.latest() is None, "without the weights that were best it is not whole"
 
 
@@ -130,5 +133,7 @@ def test_of_a_full_disk_nothing_half_written_is_left(tmp_path: Path, monkeypatch
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save(some, 10)
+    with pytest.raises(OSError, match="No space left"):
+        some.save_best({"weight": torch.zeros(1)}, steps=10)
     assert sorted(place.name for place in tmp_path.iterdir()) == ["0000000005", LATEST]
     assert steps_of(some) == 5

@@ -272,13 +272,14 @@ class _Training:
 
     def _finish(self) -> None:
         """Rank 0 leaves the best weights and the figures; all know when they are there."""
-        best, tensors = self._progress.best, self._learner.net.tensors()
+        best = self._progress.best
         if best is None:
+            tensors = self._learner.net.tensors()
             bad = sorted(name for name, one in tensors.items() if not one.isfinite().all())
             if bad:
                 raise _diverged(f"after the last step weights are not finite: {', '.join(bad)}")
         if self._team.rank == 0:
-            network = tensors if best is None else self._checkpoints.best(best)
+            network = self._learner.net.tensors() if best is None else self._checkpoints.best(best)
             _leave(Path(self._task.folder), network, self._figures())
         TeamRing(self._team).sum(np.zeros(1))
 

@@ -47,6 +47,7 @@ class Words:
             aside.write_text(text, encoding="utf-8")
             aside.replace(self._place)
         except OSError:
+            aside.unlink(missing_ok=True)
             with self._place.open("r+", encoding="utf-8") as last:
                 last.write(text)
                 last.truncate()
@@ -60,7 +61,10 @@ def clear(folder: str | Path) -> None:
 def heard(folder: str | Path) -> list[dict[str, Any]]:
     """What ranks said, by rank."""
     places = (Path(folder) / RANKS).glob("rank-*.json")
-    found = [json.loads(place.read_text(encoding="utf-8")) for place in places]
+    found = []
+    for place in places:
+        with contextlib.suppress(ValueError):  # (one that a full disk has cut short)
+            found.append(json.loads(place.read_text(encoding="utf-8")))
     return sorted(found, key=lambda word: int(word["rank"]))
 
 

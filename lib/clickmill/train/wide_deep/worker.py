@@ -41,8 +41,8 @@ def main(place: str, kind: Kind) -> None:
         words[0].say("done")
     except BaseException as error:  # noqa: BLE001  (whatever it is, the others are told)
         traceback.print_exc()
-        with contextlib.suppress(OSError):  # (and is then missed: it ends all the same)
-            for word in words:
+        for word in words:
+            with contextlib.suppress(OSError):  # (and is then missed: it ends all the same)
                 word.say("broken" if isinstance(error, BrokenTeamError) else "failed", error)
         sys.stdout.flush()
         sys.stderr.flush()
