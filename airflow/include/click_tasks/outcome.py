@@ -1,8 +1,8 @@
 """What a job's end means to Airflow: its exit code, its own error, whether a retry may help.
 
 0 done · 1 failed, a retry may help · 2 wrong usage, config or environment · 3 the input is wrong · 4 the gate
-refused. What counts is the verdict in a job's --result-file; without one, where the platform tells of a failure, what
-the table `runs` says, where it is named and has the run; else the exit code that the platform tells.
+refused. What counts is the verdict in a job's --result-file; without one, where the platform tells of a failure,
+what the table `runs` says, where it is named and has the run; else the exit code that the platform tells.
 """
 
 from __future__ import annotations
