@@ -167,8 +167,8 @@ def _failed(place: str, error: Exception) -> PlatformError | NoSparkError:
     log = spark_log_file()
     if "JAVA_GATEWAY_EXITED" in str(error):
         said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else str(error)
-        lines = [line for line in said.splitlines() if not line.startswith(EMPTY)]
-        return PlatformError(f"{place}: {telling_line(chr(10).join(lines))}")
+        lines = "\n".join(line for line in said.splitlines() if not line.startswith(EMPTY))
+        return PlatformError(f"{place}: {telling_line(lines)}")
     start = "Caused by: "
     causes = [line.removeprefix(start) for line in str(error).splitlines() if line.startswith(start)]
     return NoSparkError(f"{place}: no session came up: {telling_line(causes[-1] if causes else str(error))}")

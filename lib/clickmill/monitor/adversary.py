@@ -23,6 +23,7 @@ PARAMETERS = {
     "verbosity": 0,
 }
 COMMON = 3
+"""Rows of a value from which on it is common."""
 LEAST = 200
 """Rows of each side, below which there is nothing to learn from."""
 

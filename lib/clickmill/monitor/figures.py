@@ -110,19 +110,14 @@ def past(then: Drawn, day: Stretch, against: Against, seed: int) -> Past:
     """
     start, end = then.stretch
     window = end - start - DAY - max(day.start - end, timedelta())
-    last = Stretch(max(end - DAY, start), end)
+    last = then.within(Stretch(max(end - DAY, start), end))
     if window < DAY:
         known = before = Stretch(start, start)
     else:
         known, before = Stretch(end - window, end), Stretch(start, start + window)
     sides = [then.within(side).mixed(seed) for side in (known, before)]
     rows = min(map(len, sides))
-    return Past(
-        then if against == "train" else then.within(last),
-        sides[0].first(rows),
-        then.within(last),
-        sides[1].first(rows),
-    )
+    return Past(then if against == "train" else last, sides[0].first(rows), last, sides[1].first(rows))
 
 
 def figures(
