@@ -355,6 +355,13 @@ def test_the_day_before_alone_is_watched():
     assert found.level == "watch"
 
 
+def test_a_slot_that_train_time_knows_of_is_watched_against_the_day_before():
+    yesterday = Drift("day_before", "s_ad", "unseen_excess", 0.9)
+    known = [Drift("train", "s_ad", "unseen", 0.0), Drift("train", "s_ad", "unseen_excess", 0.0)]
+    assert verdict([*known, yesterday], Monitor()).level == "watch"
+    assert verdict([known[0], yesterday], Monitor()).level == "retrain", "train time cannot tell of it"
+
+
 def test_the_same_rows_in_another_order_give_the_same_figures():
     now = rows(1, seed=2)
     order = np.random.default_rng(1).permutation(len(now))
