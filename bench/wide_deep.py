@@ -1,9 +1,10 @@
 """A step of train_wide_deep against plain torch and DeepCTR-Torch: the same rows, sizes, batch and precision.
 
-Run: .venv/bin/python bench/wide_deep.py [--rows 400000] [--threads 2] [--repeats 3] [--peer FOLDER] [--gpu]
+Run: .venv/bin/python bench/wide_deep.py [--rows 400000] [--threads 2] [--repeats 3] [--batch 4096] [--peer FOLDER]
 
 26 slots of up to 100,000 values (Zipf) in tables of 2^17 rows × 16, 13 numbers, about 8% clicks that hang on
-values, on pairs of values and on numbers; hidden layers 256 and 128; batches of 4096; fp32. One pass over the
+values, on pairs of values and on numbers; hidden layers 256 and 128; batches of 4096 (`--batch`: the comparison
+alone, with others, at the learning rates of these); fp32. One pass over the
 training rows, which lie in memory on every side; NE on 100,000 other rows. Each fit runs in a process of its
 own, in turn; the first WARM steps are not timed. Wide & deep: a weight for each value beside the hidden layers.
 DCN-V2: three cross layers beside them, of rank 64 (as the config has it unless told) and full.
@@ -136,6 +137,8 @@ def main() -> None:
             return
         for arch in ARCHS:
             compare(asked, arch)
+        if asked.batch:
+            return
         scale(asked)
         study(asked)
         on_gpu(asked)
@@ -146,6 +149,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=400_000)
     parser.add_argument("--peer-rows", type=int, default=150_000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, help="the comparison alone, with so many rows a step")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer", type=Path, help="folder that deepctr-torch was installed into")
     parser.add_argument("--tune", action="store_true", help="NE by learning rate, on rows of another seed")
@@ -164,6 +168,8 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=42, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     asked.sizes = SIZES[asked.sizes or asked.device]
+    if asked.batch:
+        asked.sizes = asked.sizes._replace(batch=asked.batch)
     return asked
 
 
@@ -263,7 +269,7 @@ def on_gpu(asked: argparse.Namespace) -> None:
 def child(asked: argparse.Namespace, side: str, arch: str, **changes: Any) -> dict[str, Any]:
     """One fit in a process (or two) of its own."""
     options = {"rows": asked.rows, "threads": asked.threads, "work": asked.work, "side": side, "arch": arch}
-    options |= {"peer": asked.peer} if asked.peer else {}
+    options |= {name: value for name in ("peer", "batch") if (value := getattr(asked, name))}
     given = [text for name, value in (options | changes).items() for text in (f"--{name}", str(value))]
     start = [sys.executable, __file__]
     if changes.get("ranks", 1) > 1:
@@ -358,7 +364,7 @@ def fit(asked: argparse.Namespace) -> dict[str, Any]:
     p = found.pop("p")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
     head = {"side": asked.side, "arch": asked.arch, "rows": asked.rows, **own}
-    head |= {"device": asked.device, "precision": asked.precision}
+    head |= {"batch": asked.sizes.batch, "device": asked.device, "precision": asked.precision}
     return {**head, **found, "ne": round(ne_of(test.label, p), 5), "peak_mb": peak}
 
 
