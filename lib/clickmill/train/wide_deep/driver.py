@@ -119,7 +119,7 @@ def planned(tables: Tables, cfg: Config, *, name: str, ds: date, stretches: Stre
     _require(tables, spec)
     start = start_of(tables, spec, name=name, ds=ds, train=stretches.train)
     audit = tables.rows_if_any("feature_audit", days=stretches.train.days)
-    start, layout = _fitting(where, spec, cfg, audit, start)
+    start, layout = _laid_out(where, spec, cfg, audit, start)
     training, validation = _rows(tables, cfg, stretches)
     if start is not None and start.model is not None:
         training, spec = newest(training, spec), spec.model_copy(update={"epochs": 1})
@@ -167,7 +167,7 @@ def _rows(tables: Tables, cfg: Config, stretches: Stretches) -> tuple[tuple[Coun
     return counted(training.pieces, stretches.train), counted(validation.pieces, stretches.validation)
 
 
-def _fitting(
+def _laid_out(
     where: str, spec: WideDeepSpec, cfg: Config, audit: Sequence[Mapping[str, Any]], start: Start | None
 ) -> tuple[Start | None, Layout]:
     """A champion that lies otherwise is not gone on from."""
