@@ -135,7 +135,7 @@ def _explain(
     for item in error.errors():
         context = item.get("ctx", {})
         kind = ("kind",) if item["type"].startswith("union_tag") else ()
-        path = (*_data_path(data, item["loc"]), *context.get("key", ()), *kind)
+        path = (*_data_path(data, item["loc"], lacking=item["type"] == "missing"), *context.get("key", ()), *kind)
         origin = next((origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins), "conf")
         key = ".".join(path) or "config"
         if item["type"] == "extra_forbidden":
@@ -155,13 +155,14 @@ def _explain(
             yield f"{origin}: {key}: {found}{message}{nearest(str(item['input']), allowed)}"
 
 
-def _data_path(data: Any, loc: Sequence[int | str]) -> Iterable[str]:
-    """The parts of pydantic's location that are keys of the data (it adds the tags of unions)."""
+def _data_path(data: Any, loc: Sequence[int | str], *, lacking: bool) -> Iterable[str]:
+    """The parts of pydantic's location that are keys of the data (it adds the tags of unions); lacking: the last
+    is a key that should be there."""
     for place, part in enumerate(loc):
         if isinstance(data, Mapping):
             if part in data:
                 data = data[part]
-            elif place < len(loc) - 1 and isinstance(part, str):
+            elif not (lacking and place == len(loc) - 1):
                 continue
         elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
             data = data[part]

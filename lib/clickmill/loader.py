@@ -141,11 +141,11 @@ def pinned(shape: int | tuple[int, int], kind: type) -> NDArray[Any]:
 class Loader:
     """One rank's batches.
 
-    pieces: the same on all ranks (`counted`). batch_rows: of each rank's batches. window_rows: rows that are
-    shuffled together, rounded up to whole batches. threads: that decode row groups. ahead: windows made before
-    they are asked for. empty: makes the memory of batches, (shape, type) → array, such as `pinned`. A rank holds
-    about 2 + `ahead` windows, and 65,536 decoded rows a thread. Raises NoRowsError where there are no rows,
-    NotEnoughRowGroupsError where there are more ranks than row groups.
+    pieces: the same on all ranks (`counted`). batch_rows: of each rank's batches, if it has so many
+    in an epoch. window_rows: rows that are shuffled together, rounded up to whole batches. threads: that decode
+    row groups. ahead: windows made before they are asked for. empty: makes the memory of batches, (shape, type)
+    → array, such as `pinned`. A rank holds about 2 + `ahead` windows, and 65,536 decoded rows a thread. Raises
+    NoRowsError where there are no rows, NotEnoughRowGroupsError where there are more ranks than row groups.
     """
 
     def __init__(
@@ -170,12 +170,13 @@ class Loader:
                 f"would decode the same: train on {len(pieces)} ranks or fewer, or write the table in more files"
             )
         self._pieces, self._columns = tuple(pieces), columns
-        self._batch, self._seed, self._rank, self._size = batch_rows, seed, rank, size
-        self._window = -(-window_rows // batch_rows) * batch_rows
+        self._seed, self._rank, self._size = seed, rank, size
         self._threads, self._ahead, self._empty = threads, ahead, empty
         self.rows = sum(one.rows for one in pieces)
         """Of all ranks in an epoch."""
-        self.steps = -(-self._bound(1) // batch_rows)
+        self._batch = min(batch_rows, self._bound(1))
+        self._window = -(-window_rows // self._batch) * self._batch
+        self.steps = -(-self._bound(1) // self._batch)
         """Of every rank in an epoch."""
 
     def epoch(self, number: int, *, first: int = 0) -> Iterator[Batch]:

@@ -290,6 +290,8 @@ class WideDeepSpec(Strict):
                 raise misfit(f"{self.hosts!r} has {sum(held)} slots, fewer than ranks: {self.ranks}", "hosts")
         if any(width < 1 for width in self.hidden):
             raise misfit("a layer has a width of 1 or more", "hidden")
+        if self.arch == "wide_deep" and self.warm_start is not None and not (self.ftrl.beta or self.ftrl.l2):
+            raise misfit("a warm start goes on from no weight where beta and l2 are both 0", "ftrl")
         return self
 
 

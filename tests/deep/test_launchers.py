@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,8 @@ from clickmill.errors import InputError, NotEnoughMemoryError, PlatformError, Ra
 from clickmill.loader import Counted
 from clickmill.probe import launchers
 from clickmill.train.wide_deep import launch as launching
-from clickmill.train.wide_deep import words
-from clickmill.train.wide_deep.launch import is_here, launch
+from clickmill.train.wide_deep import team, words
+from clickmill.train.wide_deep.launch import filled, is_here, launch
 from clickmill.train.wide_deep.task import CHECKPOINTS, NETWORK, RESULT, TASK, Task
 
 if TYPE_CHECKING:
@@ -326,6 +327,23 @@ def test_the_doctor_tells_why_a_launcher_does_not_work(
 def test_hosts_that_are_this_machine_are_known() -> None:
     assert is_here(f"localhost:2,127.0.0.1:1,{socket.gethostname()}:4")
     assert not is_here("localhost:1,elsewhere:1")
+
+
+def test_no_more_slots_are_filled_than_there_are_ranks() -> None:
+    assert filled("a:4", 2) == "a:2"
+    assert filled("a:1, b:3,c:1", 3) == "a:1,b:2"
+    assert filled("a:1,a:1", 2) == "a:2"
+
+
+def test_a_rank_that_does_not_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team, "JOIN", timedelta(seconds=1))
+    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "TORCHELASTIC_RUN_ID": "one"}.items():
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(RankError, match=r"^rank 1, 2 did not start within 0:00:01, for which rank 0 waited$"),
+        team.joined("torch", meeting=str(tmp_path)),
+    ):
+        pass
 
 
 def test_the_task_comes_back_from_its_file(short: Task) -> None:

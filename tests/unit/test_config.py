@@ -149,6 +149,18 @@ BAD = {
         "models.deep={kind: wide_deep, embedding: {share: [[a, b]], bits: {a: 8, b: 9}}}",
         r"models.deep.embedding.bits: a, b share a table",
     ),
+    "a layer of no width": (
+        "models.deep={kind: wide_deep, hidden: [0]}",
+        "models.deep.hidden: a layer has a width of 1 or more",
+    ),
+    "hosts without slots": (
+        "models.deep={kind: wide_deep, launcher: horovod, hosts: near}",
+        "models.deep.hosts: 'near': write hosts and their slots",
+    ),
+    "a warm start that forgets": (
+        "models.deep={kind: wide_deep, warm_start: champion, ftrl: {beta: 0, l2: 0}}",
+        "models.deep.ftrl: a warm start goes on from no weight",
+    ),
     "no value": ("sampling.seed", "write --set section.key=value"),
 }
 

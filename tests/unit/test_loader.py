@@ -226,6 +226,12 @@ def test_a_rank_whose_rows_end_first_goes_on_with_weight_0(tmp_path: Path) -> No
     assert empty == []
 
 
+def test_a_batch_is_no_larger_than_what_a_rank_has(tmp_path: Path) -> None:
+    found = pieces(tmp_path, TABLE.slice(0, 5), stretch=None)
+    batches = list(Loader(found, COLUMNS, batch_rows=10**9, seed=0).epoch(0))
+    assert [(batch.rows, len(batch.label)) for batch in batches] == [(5, 5)]
+
+
 def test_what_cannot_be_loaded_is_refused_by_name(found: tuple[Counted, ...], tmp_path: Path) -> None:
     with pytest.raises(NoRowsError, match="no rows in these days"):
         loader(())

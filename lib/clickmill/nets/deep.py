@@ -15,14 +15,16 @@ class Draws(threading.local):
     generator: torch.Generator | None = None
 
 
-class Dropout(nn.Module):
-    """While training a number is 0 with this probability, else divided by what is left of 1."""
+class Rectifier(nn.Module):
+    """ReLU, in place; then dropout: while training a number is 0 with this probability, else divided by what is
+    left of 1. (One module, so that layers are numbered alike with dropout and without it.)"""
 
     def __init__(self, share: float, draws: Draws) -> None:
         super().__init__()
         self._share, self._draws = share, draws
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.relu_()
         if not self.training or not self._share:
             return x
         kept = torch.empty_like(x).bernoulli_(1 - self._share, generator=self._draws.generator)
@@ -48,7 +50,7 @@ class Deep(nn.Module):
         for out in hidden:
             layers.append(linear(self.width, out, generator))
             layers += [nn.LayerNorm(out)] if layer_norm else []
-            layers += [nn.ReLU(inplace=True), *([Dropout(dropout, draws or Draws())] if dropout else [])]
+            layers.append(Rectifier(dropout, draws or Draws()))
             self.width = out
         self.layers = nn.Sequential(*layers)
 

@@ -131,6 +131,14 @@ def test_margins_are_those_of_the_formula(name: str) -> None:
     np.testing.assert_allclose(said(net, rows), want, rtol=2e-4, atol=2e-5)
 
 
+def test_dropout_changes_no_tensor_s_name() -> None:
+    """So that a network goes on from one that was trained without it."""
+    without, _ = made(spec_of())
+    with_it, rows = made(spec_of(dropout=0.5))
+    with_it.load(without.tensors())
+    assert np.array_equal(said(with_it.eval(), rows), said(without, rows))
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("n", [0, 1, 1300])
 def test_rows_have_their_own_margins_whatever_piece_and_thread_they_fall_to(n: int, threads: int) -> None:

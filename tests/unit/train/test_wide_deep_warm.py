@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from pydantic import ValidationError
 
 from clickmill.errors import ConfigError
 from clickmill.loader import Counted
+from clickmill.models.wide_deep import WideDeepModel
 from clickmill.reader import Piece
 from clickmill.specs import WideDeepSpec
 from clickmill.split import Stretch
-from clickmill.train.wide_deep import driver
+from clickmill.train.wide_deep import driver, warm
 from clickmill.train.wide_deep.warm import Start, newest
 
 TRAIN = Stretch(datetime(2026, 1, 1), datetime(2026, 1, 5))
@@ -44,11 +46,27 @@ def test_a_champion_that_lies_otherwise_is_not_gone_on_from(monkeypatch: pytest.
     model: Any = object()
     other = Start(model, {"reason": None})
     nothing: Any = None
-    start, _ = driver._fitting("models.deep", WideDeepSpec(warm_start="champion"), nothing, (), other)
+    start, _ = driver._laid_out("models.deep", WideDeepSpec(warm_start="champion"), nothing, (), other)
     assert start is not None
     assert (start.model, start.line) == (None, "starts from the base rate: it has other bits")
     with pytest.raises(ConfigError, match="other bits"):
-        driver._fitting("models.deep", WideDeepSpec(warm_start="deep-1"), nothing, (), other)
+        driver._laid_out("models.deep", WideDeepSpec(warm_start="deep-1"), nothing, (), other)
+
+
+@pytest.mark.parametrize(("arch", "fits"), [("wide_deep", True), ("dcn_v2", False)])
+def test_only_what_the_network_is_built_of_must_be_alike(
+    monkeypatch: pytest.MonkeyPatch, arch: str, fits: bool
+) -> None:
+    monkeypatch.setattr(warm, "require_earlier", lambda *_: None)
+    model = WideDeepModel.__new__(WideDeepModel)
+    spec, card = WideDeepSpec(arch=arch, cross_rank=8, dropout=0.2), SimpleNamespace(model_id="deep-1")
+    model.__dict__.update(spec=spec, card=card)
+    asked = WideDeepSpec(arch=arch, cross_rank=16)
+    if fits:
+        assert warm._fitting(model, asked, TRAIN) is model
+    else:
+        with pytest.raises(ConfigError, match="deep-1 has cross_rank 8, this model 16"):
+            warm._fitting(model, asked, TRAIN)
 
 
 def seen(**spec: Any) -> list[str]:

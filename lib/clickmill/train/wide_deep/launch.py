@@ -65,7 +65,7 @@ def launch(task: Task, *, spark: SparkSession | None = None) -> dict[str, Any]:
                 code = _waited(_command(task, place), _environment(task), log)
         finally:
             words.end(folder)
-    reason = words.verdict(folder)
+    reason = words.verdict(folder, ranks)
     if reason is None and (code or not (folder / RESULT).is_dir()):
         reason = _unknown(task, code)
     if reason is not None:
@@ -80,7 +80,7 @@ def _command(task: Task, place: Path) -> list[str]:
     begin = [python, "-m", BOUND, str(os.getpid())]
     if task.spec.launcher == "horovod":
         _require("horovod")
-        hosts = task.spec.hosts or f"localhost:{ranks}"
+        hosts = filled(task.spec.hosts or f"localhost:{ranks}", task.spec.ranks)
         near = ["--network-interface", loopback()] if is_here(hosts) else []
         run = ["horovod.runner.launch", "--gloo", "-np", ranks, "-H", hosts, *near, python, "-m"]
         return [*begin, *run, *worker, "horovod"]
@@ -89,6 +89,17 @@ def _command(task: Task, place: Path) -> list[str]:
         run = ["torch.distributed.run", "--nproc-per-node", ranks, *_meeting(place), "-m"]
         return [*begin, *run, *worker, "torch"]
     return [*begin, *worker, "alone"]
+
+
+def filled(hosts: str, ranks: int) -> str:
+    """Of `a:2,b:2` the slots that so many ranks take, the first hosts' first (Horovod fills all)."""
+    held: dict[str, int] = {}
+    for one in hosts.split(","):
+        host, _, slots = one.strip().rpartition(":")
+        taken = min(int(slots), ranks - sum(held.values()))
+        if taken:
+            held[host] = held.get(host, 0) + taken
+    return ",".join(f"{host}:{slots}" for host, slots in held.items())
 
 
 def _meeting(place: Path) -> list[str]:
@@ -223,10 +234,9 @@ def _unknown(task: Task, code: int) -> RankError:
     log = Path(task.folder) / LOG
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     telling = [line for line in lines if "Error" in line] or [line for line in lines if line]
-    came = {word["rank"] for word in words.heard(task.folder)}
-    missing = [str(rank) for rank in range(task.spec.ranks) if rank not in came]
-    without = f" (not rank {', '.join(missing)})" if missing else ""
+    ranks, missing = task.spec.ranks, words.missing(words.heard(task.folder), task.spec.ranks)
+    without = f" (not rank {', '.join(map(str, missing))})" if missing else ""
     return RankError(
-        f"launcher {task.spec.launcher} ended with {code}, and {len(came)} of {task.spec.ranks} ranks had come"
+        f"launcher {task.spec.launcher} ended with {code}, and {ranks - len(missing)} of {ranks} ranks had come"
         f"{without}: {telling[-1][:300] if telling else 'it said nothing'} ({log} has all of it)"
     )

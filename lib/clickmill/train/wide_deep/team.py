@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from clickmill.errors import RankError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -18,6 +20,8 @@ Kind = Literal["alone", "horovod", "torch", "torch_afar"]
 TIMEOUT = timedelta(minutes=30)
 """How long torch's processes wait for a neighbour that is alive (it may still be reading); the end of a dead one
 breaks its connection, and is noticed at once."""
+JOIN = timedelta(minutes=5)
+"""How long those of one machine wait for the others to start."""
 POLL_S = 5e-5
 
 
@@ -163,7 +167,7 @@ def joined(kind: Kind, *, meeting: str, device: str = "cpu") -> Iterator[Team]:
     """The team that this process was started for, left at the end where all went well.
 
     meeting: a folder that all ranks see, where torch's of one machine find each other. Raises BrokenTeamError
-    where some do not come.
+    where some do not come, RankError with their numbers where that is known.
     """
     if kind == "alone":
         yield Alone()
@@ -191,12 +195,25 @@ def _of_torch(meeting: Path | None, device: str) -> Iterator[Team]:
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
     # A file, since torch's own place to meet listens on every interface. Its name is this run's alone.
     store = meeting and dist.FileStore(str(meeting / f"met-{os.environ['TORCHELASTIC_RUN_ID']}"), size)
+    if store:
+        _meet(store, rank, size)
     try:
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     except RuntimeError as error:
         raise BrokenTeamError(f"rank {rank}: the team did not come together: {error}") from error
     yield TorchTeam()
     dist.destroy_process_group()
+
+
+def _meet(store: Any, rank: int, size: int) -> None:
+    """Waits for all ranks. Raises RankError with those that do not come."""
+    here = [f"here-{other}" for other in range(size)]
+    store.set(here[rank], "")
+    try:
+        store.wait(here, JOIN)
+    except RuntimeError as error:
+        absent = ", ".join(str(other) for other, key in enumerate(here) if not store.check([key]))
+        raise RankError(f"rank {absent} did not start within {JOIN}, for which rank {rank} waited") from error
 
 
 def local_rank() -> int:

@@ -89,7 +89,8 @@ def _fitting(model: Model, spec: WideDeepSpec, train: Stretch) -> WideDeepModel:
     said = f"warm_start: {model.card.model_id}"
     if not isinstance(model, WideDeepModel):
         raise ConfigError(f"{said} is a {model.card.kind}, no wide_deep")
-    for key in ("arch", "hidden", "layer_norm", "cross_layers", "cross_rank"):  # (tables: when the layout is made)
+    crosses = ("cross_layers", "cross_rank") if spec.arch == "dcn_v2" else ()
+    for key in ("arch", "hidden", "layer_norm", *crosses):  # (tables: when the layout is made)
         theirs, ours = getattr(model.spec, key), getattr(spec, key)
         if theirs != ours:
             raise ConfigError(f"{said} has {key} {theirs!r}, this model {ours!r}")

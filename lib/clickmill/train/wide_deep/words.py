@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,9 +69,10 @@ def heard(folder: str | Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda word: int(word["rank"]))
 
 
-def verdict(folder: str | Path) -> Exception | None:
-    """Why ranks ended before their time: the first error of a rank's own, by its class, else the ranks that left
-    no word. None where all are done, never started, or only lost each other: then the launcher's log says more."""
+def verdict(folder: str | Path, ranks: int) -> Exception | None:
+    """Why some of so many ranks ended before their time: the first error of a rank's own, by its class, else those
+    that left no word, and those that had not come. None where all are done, never started, or only lost each
+    other: then the launcher's log says more."""
     words = heard(folder)
     failed = sorted((word for word in words if word["kind"] == "failed"), key=lambda word: float(word["time"]))
     if failed:
@@ -78,8 +80,15 @@ def verdict(folder: str | Path) -> Exception | None:
     silent = [word for word in words if word["kind"] == "started"]
     if silent:
         told = [f"rank {word['rank']} (process {word['process'][0]} on {word['host']})" for word in silent]
-        return RankError(f"{', '.join(told)} was killed or lost: it left no word")
+        absent = ", ".join(map(str, missing(words, ranks)))
+        further = f"; rank {absent} had not come by then" if absent else ""
+        return RankError(f"{', '.join(told)} was killed or lost: it left no word{further}")
     return None
+
+
+def missing(words: Sequence[Mapping[str, Any]], ranks: int) -> list[int]:
+    """Those of so many ranks that said nothing."""
+    return sorted({*range(ranks)} - {int(word["rank"]) for word in words})
 
 
 def end(folder: str | Path) -> None:
