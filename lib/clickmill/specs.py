@@ -208,6 +208,8 @@ class Ftrl(Strict):
 
 HOST = re.compile(r"[^\s:,]+:([1-9]\d*)")
 """A host and its slots."""
+WIDEST = 16_384
+"""Of a network's layers: two such are a GiB of weights."""
 Launcher = Literal["local", "horovod", "torchrun", "torch_distributor"]
 """What starts the processes of a network's training."""
 
@@ -288,8 +290,8 @@ class WideDeepSpec(Strict):
                 raise misfit(f"{self.hosts!r}: write hosts and their slots, `a:2,b:2`", "hosts")
             if sum(held) < self.ranks:
                 raise misfit(f"{self.hosts!r} has {sum(held)} slots, fewer than ranks: {self.ranks}", "hosts")
-        if any(width < 1 for width in self.hidden):
-            raise misfit("a layer has a width of 1 or more", "hidden")
+        if not all(1 <= width <= WIDEST for width in self.hidden):
+            raise misfit(f"{self.hidden}: a layer's width lies from 1 to {WIDEST}", "hidden")
         if self.arch == "wide_deep" and self.warm_start is not None and not (self.ftrl.beta or self.ftrl.l2):
             raise misfit("a warm start goes on from no weight where beta and l2 are both 0", "ftrl")
         return self

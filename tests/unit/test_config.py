@@ -150,8 +150,8 @@ BAD = {
         r"models.deep.embedding.bits: a, b share a table",
     ),
     "a layer of no width": (
-        "models.deep={kind: wide_deep, hidden: [0]}",
-        "models.deep.hidden: a layer has a width of 1 or more",
+        "models.deep={kind: wide_deep, hidden: [8, 0]}",
+        r"models.deep.hidden: \(8, 0\): a layer's width lies from 1 to 16384",
     ),
     "hosts without slots": (
         "models.deep={kind: wide_deep, launcher: horovod, hosts: near}",
