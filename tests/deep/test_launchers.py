@@ -261,7 +261,7 @@ def test_world_sizes_that_disagree_are_an_error_by_name(short: Task) -> None:
     task = trained.again(short, "two-asked", launcher="torchrun", ranks=2)
     worker = [sys.executable, "-m", launching.WORKER, str(task.save()), "--team", "alone"]
     assert subprocess.run(worker, capture_output=True, check=False).returncode == 1
-    reason = words.verdict(task.folder)
+    reason = words.verdict(task.folder, 2)
     assert isinstance(reason, WorldSizeError)
     assert "by 2 ranks, and 1 were started" in str(reason)
 
