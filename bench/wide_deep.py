@@ -4,10 +4,10 @@ Run: .venv/bin/python bench/wide_deep.py [--rows 400000] [--threads 2] [--repeat
 
 26 slots of up to 100,000 values (Zipf) in tables of 2^17 rows × 16, 13 numbers, about 8% clicks that hang on
 values, on pairs of values and on numbers; hidden layers 256 and 128; batches of 4096 (`--batch`: the comparison
-alone, with others, at the learning rates of these); fp32. One pass over the
-training rows, which lie in memory on every side; NE on 100,000 other rows. Each fit runs in a process of its
-own, in turn; the first WARM steps are not timed. Wide & deep: a weight for each value beside the hidden layers.
-DCN-V2: three cross layers beside them, of rank 64 (as the config has it unless told) and full.
+alone, with others, at the learning rates of these); fp32. One pass over the training rows, which lie in memory on
+every side; NE on 100,000 other rows. Each fit runs in a process of its own, in turn; the first WARM steps are not
+timed. Wide & deep: a weight for each value beside the hidden layers. DCN-V2: three cross layers beside them, of
+rank 64 (as the config has it unless told) and full.
 
 - ours: `Learner.step`: row-wise Adagrad (the default) or Adam, FTRL of the wide part (L1 is 0 here, as nobody else
   has it). Its threads share rows, and torch has one (the others' spin while they wait, as torch has it).

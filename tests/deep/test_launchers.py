@@ -322,6 +322,7 @@ def test_the_doctor_tells_why_a_launcher_does_not_work(
     monkeypatch.setattr(session, "is_local", lambda _: False)
     (found,) = launchers.tried(spark, "s3://bucket/warehouse")
     assert "not tried" in found.found
+    assert not found.needed, "what was not tried is not known to fail"
 
 
 def test_hosts_that_are_this_machine_are_known() -> None:
